@@ -1,0 +1,41 @@
+"""Make `torchaudio` importable beside a CPU build of PyTorch; nothing else.
+
+The Linux wheel of torchaudio is linked against CUDA. Beside a CPU build of PyTorch its import fails, and with it
+`from transformers import Trainer`. What this project uses of torchaudio is plain Python, so where the compiled extension
+cannot be loaded a stand-in says so in torchaudio's own terms. Where the real extension loads, it is used.
+"""
+import importlib
+import sys
+import types
+
+
+def _stand_in():
+    """A module with the names that torchaudio expects of its compiled extension, all saying "not there"."""
+
+    def missing(*args, **kwargs):
+        raise RuntimeError("this torchaudio function needs the compiled extension, which does not load beside a CPU build of PyTorch")
+
+    module = types.ModuleType("torchaudio._extension")
+    module._IS_TORCHAUDIO_EXT_AVAILABLE = False
+    module._IS_ALIGN_AVAILABLE = False
+    module.fail_if_no_align = missing
+    module._load_lib = lambda name: False
+    module._check_cuda_version = lambda: None
+    return module
+
+
+def _make_torchaudio_importable():
+    if "torchaudio" in sys.modules:
+        return
+    try:
+        importlib.import_module("torchaudio")
+    except ModuleNotFoundError:  # torchaudio is not installed: the parts of lib that need it say so themselves
+        return
+    except (OSError, ImportError, RuntimeError):
+        for name in [name for name in sys.modules if name == "torchaudio" or name.startswith("torchaudio.")]:
+            del sys.modules[name]
+        sys.modules["torchaudio._extension"] = _stand_in()
+        importlib.import_module("torchaudio")
+
+
+_make_torchaudio_importable()
