@@ -1,0 +1,10 @@
+"""Settings for pytest that hold both for `tests` and for `pytest --nbmake notebooks`."""
+
+NBMAKE_DEFAULT = 300
+SECONDS_A_CELL = 900  # a comparison of fine-tuning strategies on a slow laptop takes longer than nbmake's default
+
+
+def pytest_configure(config):
+    """Give a notebook's cell more time than nbmake does, unless `--nbmake-timeout` asks for another."""
+    if getattr(config.option, "nbmake_timeout", None) == NBMAKE_DEFAULT:
+        config.option.nbmake_timeout = SECONDS_A_CELL
