@@ -1,0 +1,523 @@
+#!/usr/bin/env python3
+"""The workbook's one command: `run` the chapters, `test` everything, or open the `lab`. Needs nothing but Python 3.11.
+
+It makes `.venv` beside this file, installs `requirements.txt` into it once, and runs everything else there.
+"""
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(f"The workbook needs Python 3.11 or newer, and this is Python {sys.version_info[0]}.{sys.version_info[1]}: "
+             "install a newer one from python.org or with conda, and call it by its name, e.g. `python3.12 workbook.py run`.")
+
+import argparse
+import ast
+import csv
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+NOTEBOOKS = ROOT / "notebooks"
+RUNS = ROOT / "results" / "runs"
+REQUIREMENTS = ROOT / "requirements.txt"
+VENV = ROOT / ".venv"
+MAIN_JOB = ["01", "02", "03"]
+COLUMNS = {"si_sdr": "SI-SDR", "si_sdri": "SI-SDRi", "pesq": "PESQ", "estoi": "ESTOI", "share_over_1_db": "over 1 dB"}
+
+
+class Failure(Exception):
+    """Something the user can act on: one or two sentences, shown without a traceback."""
+
+
+# ---------------------------------------------------------------- chapters and their parameters
+
+def known_chapters():
+    """The notebooks on disk by their number: `{"01": Path(...), ...}`."""
+    return {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+
+
+def find_chapters(names):
+    """The notebooks meant by `names` (`02`, `2` or `02_fine_tuning`), in that order; the main job where none is named."""
+    known = known_chapters()
+    found = []
+    for name in names or MAIN_JOB:
+        path = known.get(name.removesuffix(".ipynb").split("_")[0].zfill(2))
+        if path is None or ("_" in name and path.stem != name.removesuffix(".ipynb")):
+            listed = ", ".join(path.stem for path in known.values()) or "none"
+            raise Failure(f"There is no chapter '{name}'. The chapters are: {listed}.")
+        found.append(path)
+    return found
+
+
+def read_cells(notebook):
+    """The cells of a notebook as `(kind, source, tags, outputs)`, read without Jupyter."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    return [(cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {}).get("tags", []), cell.get("outputs", []))
+            for cell in cells]
+
+
+def read_parameters(notebook):
+    """Names and defaults that the cell tagged `parameters` assigns; a default that is no literal is given as its source."""
+    found = {}
+    for kind, source, tags, _ in read_cells(notebook):
+        if kind != "code" or "parameters" not in tags:
+            continue
+        for node in ast.parse(source).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            for name in [target.id for target in targets if isinstance(target, ast.Name) and node.value is not None]:
+                try:
+                    found[name] = ast.literal_eval(node.value)
+                except ValueError:
+                    found[name] = ast.unparse(node.value)
+    return found
+
+
+def read_value(text):
+    """`text` typed as papermill types it: True, False, None, a whole number, a number, or the text itself."""
+    if text in ("True", "False", "None"):
+        return ast.literal_eval(text)
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def check_value(name, text, default):
+    """Raise where `text` cannot be a value for a parameter with this default, so that no chapter runs in vain."""
+    value = read_value(text)
+    if isinstance(default, bool):
+        fits, expected = isinstance(value, bool), "True or False"
+    elif isinstance(default, (int, float)):
+        fits, expected = value is None or isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+    elif isinstance(default, (list, tuple, dict, set)):
+        fits, expected = False, "a list, which only the notebook's own parameters cell can change"
+    else:
+        fits, expected = True, ""
+    if not fits:
+        raise Failure(f"The parameter '{name}' is {expected} (by default {default!r}); '{text}' is not.")
+
+
+def share_parameters(pairs, notebooks):
+    """`{notebook: [(name, text), ...]}`: each parameter goes to the chapters that have it, and at least one must."""
+    known = {path: read_parameters(path) for path in notebooks}
+    for name, text in pairs:
+        holders = [path for path in notebooks if name in known[path]]
+        if not holders:
+            listed = "\n".join(f"  {path.stem}: " + ", ".join(f"{key}={value!r}" for key, value in known[path].items())
+                               for path in notebooks)
+            raise Failure(f"There is no parameter '{name}' in what you run. The parameters are:\n{listed}")
+        for path in holders:
+            check_value(name, text, known[path][name])
+    return {path: [(name, text) for name, text in pairs if name in known[path]] for path in notebooks}
+
+
+# ---------------------------------------------------------------- the environment
+
+def venv_python():
+    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def fingerprint():
+    """What the environment depends on: the requirements, Python's version and the platform."""
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    return f"{digest} {sys.version_info[0]}.{sys.version_info[1]} {sys.platform}"
+
+
+def is_ready():
+    """True where an installation of just these requirements with this Python came to its end."""
+    stamp = VENV / "installed.txt"
+    return venv_python().exists() and stamp.exists() and stamp.read_text(encoding="utf-8").strip() == fingerprint()
+
+
+def write_stamp():
+    (VENV / "installed.tmp").write_text(fingerprint() + "\n", encoding="utf-8")
+    os.replace(VENV / "installed.tmp", VENV / "installed.txt")
+
+
+def is_usable():
+    """True where `.venv` holds a working pip for this version of Python, be it from an installation that broke off."""
+    code = "import pip, sys; print(*sys.version_info[:2])"
+    try:
+        found = subprocess.run([venv_python(), "-c", code], capture_output=True, text=True).stdout.split()
+    except OSError:
+        return False
+    return found == [str(part) for part in sys.version_info[:2]]
+
+
+def make_venv():
+    missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    if not missing:
+        print(f"Making an environment in {VENV.name}/ ...", flush=True)
+        done = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        missing = [(done.stderr or done.stdout).strip().splitlines()[-1:] or "no reason given"]
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    raise Failure(f"This Python cannot make a virtual environment ({missing[0]}). On Debian and Ubuntu: "
+                  f"`sudo apt install python{version}-venv`, then the same command again. With conda: see environment.yml, and `--here`.")
+
+
+def explain_pip(log, free_gb):
+    """Why pip failed, from its log (text), and what to do, as one or two sentences."""
+    package = re.search(r"(?:Failed building wheel for|Failed to build) ['\"]?([\w.-]+)", log)
+    package = package.group(1) if package else "a package"
+    cases = [
+        (r"No space left on device|Errno 28\b|WinError 112|disk quota exceeded",
+         f"the disk is full ({free_gb:.1f} GB free; the packages need 3 GB, with CUDA 8 GB). Make room"),
+        (r"Python\.h: No such file|Python\.h' file not found",
+         f"{package} is built from source and lacks Python's headers. Debian and Ubuntu: `sudo apt install python3-dev`"),
+        (r"Microsoft Visual C\+\+ .{0,20}is required|command '[^']*(?:cl|link)\.exe' failed|Unable to find vcvarsall",
+         f"{package} is built from source and lacks a C compiler. Install Microsoft's C++ Build Tools (`Desktop development with C++`)"),
+        (r"xcrun: error|xcode-select|command '[^']*clang[^']*' failed",
+         f"{package} is built from source and lacks a C compiler. Install Apple's: `xcode-select --install`"),
+        (r"command '[^']*(?:gcc|g\+\+|cc|c\+\+)[^']*' failed|(?:gcc|g\+\+|cc)['\"]?: (?:command not found|No such file)"
+         r"|No such file or directory: '[^']*(?:gcc|g\+\+|cc)'|unable to execute '?\S*(?:gcc|g\+\+|cc)",
+         f"{package} is built from source and lacks a C compiler. Debian and Ubuntu: `sudo apt install build-essential python3-dev`; "
+         "Fedora: `sudo dnf install gcc gcc-c++ python3-devel`"),
+        (r"name resolution|Failed to resolve|getaddrinfo failed|nodename nor servname|new connection|Network is unreachable"
+         r"|Connection(?:Reset|Refused|Aborted)|Read timed out|Max retries exceeded|ProxyError|CERTIFICATE_VERIFY_FAILED|IncompleteRead",
+         "the package index could not be reached. Check the network (and the proxy)"),
+        (r"Permission denied|Errno 13\b|WinError 5\b", f"a file in {VENV.name}/ may not be written. Close what uses it, or delete the folder"),
+        (r"No matching distribution found for ([^\s(]+)|Could not find a version that satisfies the requirement ([^\s(]+)",
+         "a package has no build for this Python and system. Try Python 3.11 to 3.13"),
+    ]
+    for pattern, sentence in cases:
+        found = re.search(pattern, log, re.IGNORECASE)
+        if found:
+            named = next((group for group in found.groups() if group), "")
+            return f"{sentence}{f' ({named})' if named else ''}."
+    errors = re.findall(r"ERROR: (.+)", log)
+    return f"pip says: {errors[-1].strip()}" if errors else "pip gave no reason."
+
+
+def install():
+    """Install the requirements into `.venv`; a later call takes up what an earlier one left."""
+    free_gb = shutil.disk_usage(ROOT).free / 1e9
+    log = VENV / "pip.log"
+    log.unlink(missing_ok=True)
+    print("Installing requirements.txt into .venv/ (once; 3 to 10 minutes, about 3 GB, with CUDA 8 GB) ...", flush=True)
+    arguments = ["-m", "pip", "install", "--disable-pip-version-check", "--log", str(log), "-r", str(REQUIREMENTS)]
+    if call(venv_python(), *arguments):
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        raise Failure(f"The installation failed: {explain_pip(text, free_gb)}\n"
+                      f"Then run the same command again, and it goes on where it stopped. The full log: {log}")
+    write_stamp()
+
+
+def missing_packages(python):
+    """The requirements that this Python lacks, by name; fast, as nothing is imported."""
+    names = re.findall(r"^([A-Za-z0-9][\w.-]*)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    code = ("import importlib.metadata as m, sys\nfor n in sys.argv[1:]:\n"
+            "    try: m.version(n)\n    except m.PackageNotFoundError: print(n)")
+    done = subprocess.run([python, "-c", code, *names], capture_output=True, text=True)
+    if done.returncode:
+        raise Failure(f"{python} does not run: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout.split()
+
+
+def set_up(here=False):
+    """The Python to run with: `.venv`'s, made and filled where needed; this one (`here`); or the one WORKBOOK_PYTHON names."""
+    python = sys.executable if here else os.environ.get("WORKBOOK_PYTHON")
+    if python:
+        missing = missing_packages(python)
+        if missing:
+            raise Failure(f"{python} lacks {', '.join(missing)}: `{python} -m pip install -r requirements.txt`.")
+        return Path(python)
+    if not is_ready():
+        if not is_usable():
+            make_venv()
+        install()
+    return venv_python()
+
+
+# ---------------------------------------------------------------- running things
+
+def environment(python):
+    """The variables a child sees: this environment's programs first, its own kernels, UTF-8 everywhere."""
+    path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
+    settings = {"PATH": path, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
+    return {name: value for name, value in {**os.environ, **settings}.items() if name != "PYTHONHOME"}
+
+
+def stop(process):
+    """End a child that Ctrl-C has perhaps reached already, kindly first."""
+    for end, seconds in ((lambda: None, 5), (process.terminate, 10), (process.kill, None)):
+        try:
+            end()
+            process.wait(seconds)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def call(python, *arguments, cwd=ROOT):
+    """Run `python arguments` on this terminal to its end and return its exit code."""
+    process = subprocess.Popen([str(python), *arguments], cwd=cwd, env=environment(python))
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        stop(process)
+        raise
+
+
+def clock(seconds):
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def fetch_voices(python):
+    """Fill the cache of voices before the first chapter needs it. True where that worked."""
+    print("Voices: fetching and decoding what the cache lacks (the first time 2 to 5 minutes) ...", flush=True)
+    return call(python, "-c", "from lib.data import voices\ntable = voices.load()\n"
+                "print(f'Voices: {table.speaker.nunique()} speakers, {table.seconds.sum() / 3600:.1f} hours.')") == 0
+
+
+def sections(notebook, injected):
+    """The heading each cell stands under; papermill adds a cell after the parameters where there are any."""
+    found, heading = [], ""
+    for kind, source, tags, _ in read_cells(notebook):
+        if kind == "markdown":
+            headings = re.findall(r"^#+ +(.+)$", source, re.MULTILINE)
+            heading = headings[-1].strip() if headings else heading
+        found += [heading] * (2 if injected and "parameters" in tags else 1)
+    return found
+
+
+class Progress:
+    """Where a chapter stands, on one line of a terminal, or on a line a section elsewhere."""
+
+    def __init__(self, name, headings):
+        self.name, self.headings = name, headings
+        self.started, self.cell, self.last, self.shown = time.time(), 0, "", None
+
+    def read(self, line):
+        """Take in a line of papermill's log: which cell it is at, or what the cell wrote."""
+        at = re.match(r"Executing Cell (\d+)-", line)
+        if at:
+            self.cell, self.last = int(at.group(1)), ""
+        elif line.strip() and self.cell and not line.startswith("Ending Cell"):
+            self.last = line.strip()
+
+    def show(self):
+        heading = self.headings[self.cell - 1] if 0 < self.cell <= len(self.headings) else "starting"
+        text = f"  {self.name}  {clock(time.time() - self.started)}  cell {self.cell} of {len(self.headings)}  {heading}"
+        if sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            line = f"{text}  | {self.last}" if self.last else text
+            print("\r" + re.sub(r"[^ -~]", "?", line)[:width].ljust(width), end="", flush=True)
+        elif heading != self.shown:
+            print(re.sub(r"[^ -~]", "?", text), flush=True)
+            self.shown = heading
+
+    def close(self, outcome):
+        text = f"  {self.name}  {clock(time.time() - self.started)}  {outcome}"
+        width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else 0
+        print(("\r" if width else "") + text.ljust(width), flush=True)
+
+
+def watch(process, progress, log):
+    """Follow papermill's output line by line into `log` and onto the terminal until it ends."""
+    def follow():
+        for line in process.stdout:
+            kept.write(line)
+            progress.read(line)
+
+    with open(log, "w", encoding="utf-8") as kept:
+        reader = threading.Thread(target=follow, daemon=True)
+        reader.start()
+        while process.poll() is None:
+            progress.show()
+            try:
+                process.wait(1)
+            except subprocess.TimeoutExpired:
+                pass
+        reader.join(10)
+
+
+def explain_chapter(executed, log):
+    """The cell a chapter failed in, its section and its last error line, as a sentence."""
+    heading = ""
+    for number, (kind, source, _, outputs) in enumerate(read_cells(executed) if executed.exists() else []):
+        if kind == "markdown":
+            heading = (re.findall(r"^#+ +(.+)$", source, re.MULTILINE) or [heading])[-1]
+        for output in outputs:
+            if output["output_type"] == "error":
+                reason = (f"{output['ename']}: {output['evalue']}".strip().splitlines() or [output["ename"]])[-1]
+                first = next((line for line in source.splitlines() if line.strip() and not line.startswith("#")), "")
+                return f"in the section '{heading}', in the cell that begins `{first.strip()}`: {reason}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return f"before or between its cells: {lines[-1] if lines else 'papermill said nothing'}"
+
+
+def execute(python, notebook, parameters, out):
+    """Run one notebook by papermill into the folder `out`; a Failure names the cell and where the notebook is kept."""
+    executed, log = out / notebook.name, out / f"{notebook.stem}.log"
+    command = [str(python), "-m", "papermill", str(notebook), str(executed), "--cwd", str(NOTEBOOKS),
+               "--log-output", "--no-progress-bar"]
+    for name, text in parameters:
+        command += ["-p", name, text]
+    progress = Progress(notebook.stem, sections(notebook, bool(parameters)))
+    process = subprocess.Popen(command, cwd=NOTEBOOKS, env=environment(python), text=True, encoding="utf-8",
+                               errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        watch(process, progress, log)
+    except KeyboardInterrupt:
+        stop(process)
+        progress.close(f"stopped; as far as it came: {executed}")
+        raise
+    progress.close("failed" if process.returncode else "done")
+    if process.returncode:
+        raise Failure(f"Chapter {notebook.stem} failed {explain_chapter(executed, log)}\n"
+                      f"The notebook as far as it came: {executed} (and its log, {log.name})")
+
+
+def export(python, out):
+    """Write each executed notebook in `out` as HTML too; says so where that fails, as the notebooks are there anyway."""
+    notebooks = sorted(str(path) for path in out.glob("*.ipynb"))
+    if notebooks:
+        done = subprocess.run([str(python), "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", *notebooks],
+                              cwd=NOTEBOOKS, env=environment(python), capture_output=True, text=True)
+        if done.returncode:
+            print(f"The HTML export failed ({(done.stderr.strip().splitlines() or ['no reason given'])[-1]}).")
+
+
+def closing_table(path, since):
+    """Chapter 3's summary as lines of text; empty where this run (begun at `since`, seconds) has not written it."""
+    if not path.exists() or path.stat().st_mtime < since:
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["".join([" " * 12, *(f"{title:>11}" for title in COLUMNS.values())])]
+    for row in rows:
+        lines.append(f"{row.get('system', ''):12}" + "".join(f"{as_text(row.get(name), name):>11}" for name in COLUMNS))
+    return lines
+
+
+def as_text(cell, name):
+    """A number of the closing table as it is shown: a share in percent, the rest with two digits."""
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return "-"
+    if value != value:
+        return "-"
+    return f"{100 * value:.0f} %" if name.startswith("share") else f"{value:.2f}"
+
+
+# ---------------------------------------------------------------- the three commands
+
+def run(names, pairs, here=False):
+    """Execute chapters in order, keep notebooks and HTML, and print what came of it. Returns the exit code."""
+    notebooks = find_chapters(names)
+    parameters = share_parameters(pairs, notebooks)
+    python = set_up(here)
+    started = time.time()
+    if notebooks[0].name.startswith("01") and not {"source", "dataset"} & {name for name, _ in pairs} and not fetch_voices(python):
+        raise Failure("The voices could not be fetched; the lines above say why, and what to use instead.")
+    out = RUNS / time.strftime("%Y%m%d-%H%M%S")
+    out.mkdir(parents=True)
+    try:
+        for notebook in notebooks:
+            execute(python, notebook, parameters[notebook], out)
+    finally:
+        export(python, out)
+    table = closing_table(RUNS / "03_evaluation" / "summary.csv", started)
+    print("\n".join(["", *table, "", f"Took {clock(time.time() - started)} (min:s). Open {out / notebooks[-1].stem}.html"]))
+    return 0
+
+
+def notebooks_run(report):
+    """The notebooks that pytest's XML report says ran (passed or failed, not skipped), as names of files."""
+    ran = set()
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = case.get("name", "")
+        if name.endswith(".ipynb") and case.find("skipped") is None:
+            ran.add(name.replace("\\", "/").split("/")[-1])
+    return ran
+
+
+def not_run(report):
+    """The notebooks on disk that are not in pytest's XML report."""
+    on_disk = {path.name for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    if not on_disk:
+        raise Failure(f"There is no notebook in {NOTEBOOKS}.")
+    return sorted(on_disk - notebooks_run(report))
+
+
+def test(here=False):
+    """Tests of lib, then every notebook, in one call of pytest. Returns its exit code, or 1 where a notebook did not run."""
+    python = set_up(here)
+    if not fetch_voices(python):
+        print("The voices could not be fetched; what needs them will fail below.", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        code = call(python, "-m", "pytest", "tests", "--nbmake", "notebooks", f"--junitxml={report}")
+        if not report.exists():
+            return code or 1
+        missing = not_run(report)
+    if missing:
+        raise Failure(f"Notebooks on disk that did not run: {', '.join(missing)}.")
+    return code
+
+
+def lab(arguments, here=False):
+    """JupyterLab on notebooks/; its own options may follow. Ctrl-C is Jupyter's to answer, so it is left to it."""
+    python = set_up(here)
+    process = subprocess.Popen([str(python), "-m", "jupyterlab", *arguments], cwd=NOTEBOOKS, env=environment(python))
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            pass
+
+
+def read_arguments(arguments):
+    """The command line as a namespace: command, chapters, pairs, here, rest (JupyterLab's own options)."""
+    parser = argparse.ArgumentParser(prog="workbook.py", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("run", "execute chapters (01 02 03 where none is named)"), ("test", "run the tests and every notebook"),
+                       ("lab", "open JupyterLab; further options are Jupyter's")):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--here", action="store_true", help="use the active environment (conda, Colab), not .venv")
+        if name == "run":
+            command.add_argument("chapters", nargs="*", metavar="CHAPTER", help="e.g. 02")
+            command.add_argument("-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                                 help="set a parameter of the chapter, e.g. -p depth 2")
+    known, rest = parser.parse_known_args(arguments)
+    if known.command == "run":  # chapters may stand before and after the parameters
+        known.chapters += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
+    if rest and known.command != "lab":
+        parser.error(f"unknown: {' '.join(rest)}")
+    known.rest = rest
+    return known
+
+
+def main(arguments=None):
+    known = read_arguments(arguments)
+    try:
+        if known.command == "lab":
+            return lab(known.rest, known.here)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a `kill` ends the children too
+        return test(known.here) if known.command == "test" else run(known.chapters, known.pairs, known.here)
+    except Failure as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The same command takes up what is installed and fetched.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
