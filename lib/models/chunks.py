@@ -1,0 +1,88 @@
+"""Run an extractor over waves of any length and rate: chunks, cross-fades, checks of the input."""
+import warnings
+
+import numpy as np
+import torch
+
+SILENT = 1e-5  # a peak below this (-100 dBFS) is taken as silence
+
+
+def mono(wave, name):
+    """numpy float32 `(samples,)` of a wave `(samples,)` or `(channels, samples)`; ValueError names what is wrong with `name`."""
+    wave = wave.detach().cpu().float().numpy() if isinstance(wave, torch.Tensor) else np.asarray(wave, dtype=np.float32)
+    if wave.ndim == 2:
+        wave = wave.mean(0 if wave.shape[0] <= wave.shape[1] else 1)
+    if wave.ndim != 1:
+        raise ValueError(f"{name}: expected (samples,) or (channels, samples), got shape {wave.shape}")
+    if not wave.size:
+        raise ValueError(f"{name}: empty. Give at least one second of audio.")
+    if not np.isfinite(wave).all():
+        raise ValueError(f"{name}: holds NaN or infinite samples. Read or export the file again.")
+    return wave
+
+
+def check_enrollment(wave, sr):
+    """ValueError when the enrollment is silent or under 1 s, a warning under 3 s."""
+    seconds = len(wave) / sr
+    if np.abs(wave).max() < SILENT:
+        raise ValueError("enrollment: silent. Give a few seconds in which the wanted person speaks.")
+    if seconds < 1:
+        raise ValueError(f"enrollment: {seconds:.2f} s is too short. Give at least 1 s, better 3 s or more, of the wanted person.")
+    if seconds < 3:
+        warnings.warn(f"enrollment: {seconds:.1f} s is short; from 3 s on the voice is known better", stacklevel=4)
+
+
+def to_rate(wave, sr_from, sr_to):
+    """Resample numpy `(samples,)`: soxr where it is installed, else torchaudio, else PyTorch-free linear phase by FFT."""
+    if sr_from == sr_to:
+        return wave
+    try:
+        import soxr
+
+        return soxr.resample(wave, sr_from, sr_to).astype(np.float32)
+    except ImportError:  # a bare GPU machine
+        from torchaudio.functional import resample
+
+        return resample(torch.from_numpy(wave), sr_from, sr_to).numpy()
+
+
+def fade(chunk, shared):
+    """Weights `(chunk,)` that rise and fall as squared sines over `shared` samples, so that neighbours sum to one."""
+    weights = torch.ones(chunk)
+    if shared:
+        rise = torch.sin(0.5 * np.pi * (torch.arange(shared) + 0.5) / shared) ** 2
+        weights[:shared], weights[chunk - shared:] = rise, rise.flip(0)
+    return weights
+
+
+@torch.no_grad()
+def extract(model, mix, enrollment, sr, overlap, batch, progress):
+    """See `ConVoiFilter.extract`. Memory holds the waves and `batch` chunks, so an hour fits into two gigabytes."""
+    if not 0 <= overlap <= 0.5:
+        raise ValueError(f"overlap must be from 0 to 0.5 of a chunk, got {overlap}")
+    mix, enrollment = mono(mix, "mix"), mono(enrollment, "enrollment")
+    check_enrollment(enrollment, sr)
+    rate, chunk, device = model.config.sample_rate, model.chunk, next(model.parameters()).device
+    wave, was_training = torch.from_numpy(to_rate(mix, sr, rate)), model.training
+    model.eval()
+    try:
+        embedding = model.embed(torch.from_numpy(to_rate(enrollment, sr, rate)).to(device))
+        est = _overlap_add(model, wave, embedding, chunk, int(overlap * chunk), batch, progress or (lambda starts: starts))
+    finally:
+        model.train(was_training)
+    est = to_rate(est.numpy(), rate, sr)[: len(mix)]
+    return np.pad(est, (0, len(mix) - len(est))).astype(np.float32)
+
+
+def _overlap_add(model, wave, embedding, chunk, shared, batch, progress):
+    samples, hop = len(wave), chunk - shared
+    starts = list(range(0, max(samples - shared, 1), hop))
+    weights = fade(chunk, shared)
+    est, total = torch.zeros(starts[-1] + chunk), torch.zeros(starts[-1] + chunk)
+    for group in progress([starts[i: i + batch] for i in range(0, len(starts), batch)]):
+        pieces = torch.stack([torch.nn.functional.pad(wave[s: s + chunk], (0, max(0, s + chunk - samples))) for s in group])
+        out = model.separate(pieces.to(embedding.device), embedding.expand(len(group), -1)).float().cpu()
+        for start, piece in zip(group, out):
+            est[start: start + chunk] += piece * weights
+            total[start: start + chunk] += weights
+    return (est / total)[:samples]

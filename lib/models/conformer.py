@@ -1,0 +1,141 @@
+"""The Conformer encoder of ConVoiFilter: post-norm, macaron, relative positions.
+
+Hidden states are `(batch, frames, dim)`. Sources: Gulati et al., "Conformer" (arXiv 2005.08100); Dai et al.,
+"Transformer-XL" (arXiv 1901.02860) for relative positions; names and order of parts follow the public checkpoint.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def relative_positions(frames, dim, device=None):
+    """Sinusoids for the distances `frames - 1 ... -(frames - 1)`: `(2 * frames - 1, dim)`, even columns sine, odd cosine."""
+    distance = torch.arange(frames - 1, -frames, -1, dtype=torch.float32, device=device)[:, None]
+    rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32, device=device) * (-math.log(10000.0) / dim))
+    return torch.stack([(distance * rate).sin(), (distance * rate).cos()], dim=-1).flatten(1)
+
+
+def shift_to_keys(scores):
+    """Turn scores by distance `(batch, heads, frames, 2 * frames - 1)` into scores by key `(batch, heads, frames, frames)`.
+
+    Row i holds the distances from largest to smallest; key j of row i is the distance i - j, which is column
+    `frames - 1 - i + j`: each row starts one column earlier than the row above.
+    """
+    batch, heads, frames, width = scores.shape
+    scores = scores.contiguous()
+    b, h, r, c = scores.stride()
+    return scores.as_strided((batch, heads, frames, frames), (b, h, r - c, c), scores.storage_offset() + (frames - 1) * c)
+
+
+class RelativeAttention(nn.Module):
+    """Multi-head self-attention with a content term (bias u) and a distance term (bias v)."""
+
+    def __init__(self, dim, heads, dropout):
+        super().__init__()
+        self.heads, self.width, self.dropout = heads, dim // heads, dropout
+        self.linear_q, self.linear_k, self.linear_v, self.linear_out = (nn.Linear(dim, dim) for _ in range(4))
+        self.linear_pos = nn.Linear(dim, dim, bias=False)
+        self.pos_bias_u = nn.Parameter(torch.empty(heads, self.width))
+        self.pos_bias_v = nn.Parameter(torch.empty(heads, self.width))
+        nn.init.xavier_uniform_(self.pos_bias_u)
+        nn.init.xavier_uniform_(self.pos_bias_v)
+
+    def forward(self, x, positions):
+        """`x` `(batch, frames, dim)`, `positions` `(2 * frames - 1, dim)` -> `(batch, frames, dim)`."""
+        batch, frames, dim = x.shape
+
+        def split(y):  # (batch, frames, dim) -> (batch, heads, frames, width)
+            return y.view(y.shape[0], -1, self.heads, self.width).transpose(1, 2)
+
+        q, k, v = split(self.linear_q(x)), split(self.linear_k(x)), split(self.linear_v(x))
+        p = split(self.linear_pos(positions)[None])
+        scale = 1 / math.sqrt(self.width)
+        by_distance = shift_to_keys(((q + self.pos_bias_v[:, None].to(q.dtype)) * scale) @ p.transpose(-2, -1))
+        out = F.scaled_dot_product_attention(
+            q + self.pos_bias_u[:, None].to(q.dtype), k, v, attn_mask=by_distance, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.linear_out(out.transpose(1, 2).reshape(batch, frames, dim))
+
+
+class FeedForward(nn.Module):
+    """Two convolutions with kernel 1 (so: two Linears over channels) with ReLU between."""
+
+    def __init__(self, dim, units, dropout):
+        super().__init__()
+        self.w_1, self.w_2, self.dropout = nn.Conv1d(dim, units, 1), nn.Conv1d(units, dim, 1), nn.Dropout(dropout)
+
+    def forward(self, x):
+        """`(batch, frames, dim)` -> the same shape. A kernel-1 convolution is a Linear; as such it needs no transposes."""
+        hidden = F.relu(F.linear(x, self.w_1.weight[..., 0], self.w_1.bias))
+        return F.linear(self.dropout(hidden), self.w_2.weight[..., 0], self.w_2.bias)
+
+
+class ConvolutionModule(nn.Module):
+    """Gated pointwise, depthwise over time, BatchNorm, Swish, pointwise."""
+
+    def __init__(self, dim, kernel):
+        super().__init__()
+        self.pointwise_conv1 = nn.Conv1d(dim, 2 * dim, 1)
+        self.depthwise_conv = nn.Conv1d(dim, dim, kernel, padding=(kernel - 1) // 2, groups=dim)
+        self.norm = nn.BatchNorm1d(dim)
+        self.pointwise_conv2 = nn.Conv1d(dim, dim, 1)
+
+    def forward(self, x):
+        """`(batch, frames, dim)` -> the same shape."""
+        x = F.glu(F.linear(x, self.pointwise_conv1.weight[..., 0], self.pointwise_conv1.bias), dim=-1)
+        x = F.silu(self.norm(self.depthwise_conv(x.transpose(1, 2)))).transpose(1, 2)
+        return F.linear(x, self.pointwise_conv2.weight[..., 0], self.pointwise_conv2.bias)
+
+
+class ConformerBlock(nn.Module):
+    """Half feed-forward, attention, convolution, half feed-forward; a LayerNorm after each sum, and one more at the end."""
+
+    def __init__(self, dim, heads, units, kernel, dropout, attention_dropout):
+        super().__init__()
+        self.self_attn = RelativeAttention(dim, heads, attention_dropout)
+        self.feed_forward = FeedForward(dim, units, dropout)
+        self.feed_forward_macaron = FeedForward(dim, units, dropout)
+        self.conv_module = ConvolutionModule(dim, kernel)
+        for name in ("norm_ff", "norm_mha", "norm_ff_macaron", "norm_conv", "norm_final"):
+            setattr(self, name, nn.LayerNorm(dim, eps=1e-12))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, positions):
+        """`x` `(batch, frames, dim)`, `positions` `(2 * frames - 1, dim)` -> `(batch, frames, dim)`."""
+        x = self.norm_ff_macaron(x + 0.5 * self.dropout(self.feed_forward_macaron(x)))
+        x = self.norm_mha(x + self.dropout(self.self_attn(x, positions)))
+        x = self.norm_conv(x + self.dropout(self.conv_module(x)))
+        x = self.norm_ff(x + 0.5 * self.dropout(self.feed_forward(x)))
+        return self.norm_final(x)
+
+
+class Conformer(nn.Module):
+    """Input layer (Linear, LayerNorm, Dropout), scaling by sqrt(dim), then `layers` blocks."""
+
+    def __init__(self, inputs, dim, heads, layers, units, kernel, dropout, positional_dropout, attention_dropout):
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(inputs, dim), nn.LayerNorm(dim), nn.Dropout(dropout))
+        self.encoders = nn.ModuleList(
+            [ConformerBlock(dim, heads, units, kernel, dropout, attention_dropout) for _ in range(layers)]
+        )
+        self.positional_dropout, self.dim = nn.Dropout(positional_dropout), dim
+        self._positions = {}  # one table a length and device, made once; not a buffer, so not in the state dict
+
+    def positions(self, frames, device):
+        """The relative position table for `frames` frames on `device`, made once and kept."""
+        key = (frames, str(device))
+        if key not in self._positions:
+            if len(self._positions) > 8:
+                self._positions.clear()
+            self._positions[key] = relative_positions(frames, self.dim, device)
+        return self._positions[key]
+
+    def forward(self, features):
+        """`(batch, frames, inputs)` -> `(batch, frames, dim)`."""
+        x = self.positional_dropout(self.embed(features) * math.sqrt(self.dim))
+        positions = self.positional_dropout(self.positions(x.shape[1], x.device))
+        for block in self.encoders:
+            x = block(x, positions)
+        return x

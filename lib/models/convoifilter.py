@@ -1,0 +1,203 @@
+"""ConVoiFilter: pull one person's voice out of a mixture, given a few seconds of that person (arXiv 2308.11380).
+
+Waves are float32 `(batch, samples)` at 16 kHz in [-1, 1]; spectra `(batch, frames, bins)`; embeddings `(batch, 512)`.
+The mixture is cut into chunks of 5 s, each treated alone. The graph and the tensor names are those of the public checkpoint.
+"""
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from lib.losses import negative_si_snr
+from lib.models import checkpoint
+from lib.models.conformer import Conformer
+from lib.models.xvector import XVector
+
+# what the public config may say about its separator, and that this implementation takes for granted
+FIXED = {"num_spk": 1, "positionwise_layer_type": "conv1d", "positionwise_conv_kernel_size": 1, "normalize_before": False,
+         "concat_after": False, "input_layer": "linear", "nonlinear": "relu", "conformer_pos_enc_layer_type": "rel_pos",
+         "conformer_self_attn_layer_type": "rel_selfattn", "conformer_activation_type": "swish",
+         "use_macaron_style_in_conformer": True, "use_cnn_in_conformer": True, "predict_noise": False}
+SIZES = {"adim": "adim", "aheads": "aheads", "layers": "layers", "linear_units": "linear_units", "conformer_enc_kernel_size": "kernel_size",
+         "dropout_rate": "dropout", "positional_dropout_rate": "positional_dropout", "attention_dropout_rate": "attention_dropout"}
+
+
+def _sizes_from(enh_args):
+    """Flat settings from the nested `enh_args` of the public config; raises ValueError for a graph that this is not."""
+    separator, stft = dict(enh_args.get("separator_conf") or {}), dict(enh_args.get("encoder_conf") or {})
+    for name, value in FIXED.items():
+        if separator.get(name, value) != value:
+            raise ValueError(f"enh_args: separator_conf.{name} is {separator[name]!r}; only {value!r} is supported")
+    sizes = {ours: separator[theirs] for theirs, ours in SIZES.items() if theirs in separator}
+    sizes.update({name: stft[name] for name in ("n_fft", "hop_length") if name in stft})
+    if "xvector_emb_dim" in enh_args:
+        sizes["xvector_dim"] = enh_args["xvector_emb_dim"]
+    return sizes
+
+
+class ConVoiFilterConfig(PreTrainedConfig):
+    """Sizes and options of `ConVoiFilter`; the defaults are the public checkpoint's (54,285,567 parameters).
+
+    magnitude_power: exponent on the magnitudes that enter the Conformer (1 is the public graph; 0.3 compresses).
+    xvector_channels, xvector_pool: widths inside the x-vector. enh_args: the public config's nested form, wins where given.
+    """
+
+    model_type = "voicefilter"
+
+    def __init__(self, enh_args=None, sample_rate=16000, enh_chunk_size=5, n_fft=512, hop_length=128, adim=1024, aheads=8, layers=4,
+                 linear_units=896, kernel_size=5, dropout=0.1, positional_dropout=0.1, attention_dropout=0.1, condition_dropout=0.3,
+                 xvector_dim=512, xvector_channels=512, xvector_pool=1500, magnitude_power=1.0, **kwargs):
+        sizes = dict(n_fft=n_fft, hop_length=hop_length, adim=adim, aheads=aheads, layers=layers, linear_units=linear_units,
+                     kernel_size=kernel_size, dropout=dropout, positional_dropout=positional_dropout,
+                     attention_dropout=attention_dropout, xvector_dim=xvector_dim)
+        sizes.update(_sizes_from(enh_args) if enh_args else {})
+        if sizes["adim"] % sizes["aheads"]:
+            raise ValueError(f"adim ({sizes['adim']}) must be a multiple of aheads ({sizes['aheads']})")
+        for name, value in sizes.items():
+            setattr(self, name, value)
+        self.sample_rate, self.enh_chunk_size = sample_rate, enh_chunk_size
+        self.condition_dropout, self.magnitude_power = condition_dropout, magnitude_power
+        self.xvector_channels, self.xvector_pool = xvector_channels, xvector_pool
+        super().__init__(**kwargs)
+
+    @classmethod
+    def from_enh_args(cls, enh_args, **rest):
+        """Build from the nested `enh_args` of the public checkpoint's config; `rest` are this class's other settings."""
+        return cls(enh_args=enh_args, **rest)
+
+
+@dataclass
+class ConVoiFilterOutput(ModelOutput):
+    """loss: mean negative SI-SNR in dB, where a target was given; est: the estimate `(batch, samples)`."""
+
+    loss: torch.Tensor | None = None
+    est: torch.Tensor | None = None
+
+
+class _Separator(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        bins = config.n_fft // 2 + 1
+        self.conformer = Conformer(bins + config.xvector_dim, config.adim, config.aheads, config.layers, config.linear_units,
+                                   config.kernel_size, config.dropout, config.positional_dropout, config.attention_dropout)
+        self.linear = nn.ModuleList([nn.Linear(config.adim, bins)])
+
+
+class _EnhModel(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.separator = _Separator(config)
+
+
+class ConVoiFilter(PreTrainedModel):
+    """The target speaker extractor. See the module's docstring for shapes, `ConVoiFilterConfig` for sizes."""
+
+    config_class = ConVoiFilterConfig
+    base_model_prefix = "voicefilter"
+    main_input_name = "mix"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.enh_model = _EnhModel(config)
+        self.filter_condition_transform = nn.Linear(2 * config.xvector_dim, config.xvector_dim)
+        self.xvector_model = XVector(config.xvector_dim, config.xvector_channels, config.xvector_pool, config.sample_rate)
+        self.dropout = nn.Dropout(config.condition_dropout)
+        self.chunk = int(config.enh_chunk_size * config.sample_rate)
+        self._windows = {}
+        self.all_tied_weights_keys = {}
+
+    @classmethod
+    def from_pretrained(cls, path, **settings):
+        """Load from a folder or hub id that holds `config.json` with `model.safetensors` or `pytorch_model.bin`.
+
+        Pickles are read with `weights_only=True`. Settings override the config's. Raises `CheckpointError`, which names the
+        file, the tensor and the remedy, for anything missing, unexpected, of another shape, or not a checkpoint at all.
+        The model comes back in eval mode.
+        """
+        config, state, source = checkpoint.read_checkpoint(path)
+        model = cls(cls.config_class(**{**config, **settings}))
+        checkpoint.fill(model, state, source)
+        return model.eval()
+
+    def embed(self, enrollment):
+        """Speaker embedding of `enrollment`, `(samples,)` or `(batch, samples)` -> `(batch, 512)`: mean over 5 s pieces."""
+        enrollment = enrollment[None] if enrollment.dim() == 1 else enrollment
+        pieces, count = self._pieces(enrollment)
+        return self.xvector_model(pieces).view(enrollment.shape[0], count, -1).mean(1)
+
+    def forward(self, mix, lengths=None, embedding=None, enrollment=None, target=None):
+        """Estimate the enrolled person's voice in `mix` `(batch, samples)`.
+
+        lengths: samples that count in each row, default all. embedding: `(batch, 512)`, or enrollment `(batch, samples)` to
+        compute it from. target: the reference; where given, the output's `.loss` is the mean negative SI-SNR in dB over each
+        row's `lengths`. Returns `ConVoiFilterOutput`.
+        """
+        if (embedding is None) == (enrollment is None):
+            raise ValueError("give either embedding or enrollment, and not both")
+        embedding = self.embed(enrollment) if embedding is None else embedding
+        if embedding.shape[0] != mix.shape[0]:
+            raise ValueError(f"mix has {mix.shape[0]} rows and the embedding {embedding.shape[0]}; they must be equal")
+        pieces, count = self._pieces(mix)
+        est = self.separate(pieces, embedding.repeat_interleave(count, 0)).reshape(mix.shape[0], -1)[:, : mix.shape[1]]
+        if lengths is not None:
+            lengths = torch.as_tensor(lengths, device=mix.device)
+            est = est * (torch.arange(est.shape[1], device=mix.device)[None] < lengths[:, None])
+        loss = None if target is None else negative_si_snr(est, target, lengths).mean()
+        return ConVoiFilterOutput(loss=loss, est=est)
+
+    def separate(self, chunk, embedding):
+        """The graph on waves taken whole: `chunk` `(batch, samples)`, `embedding` `(batch, 512)` -> `(batch, samples)`."""
+        spectrum = self.stft(chunk)
+        mask = self.mask(spectrum.abs(), self.condition(embedding, self.xvector_model(chunk)))
+        return self.istft(spectrum * mask, chunk.shape[-1])
+
+    def condition(self, enrolled, heard):
+        """Join the enrollment's embedding and the mixture's own, each `(batch, 512)`, into one condition `(batch, 512)`."""
+        return self.filter_condition_transform(self.dropout(torch.cat([enrolled, heard], dim=-1)))
+
+    def mask(self, magnitude, condition):
+        """`magnitude` `(batch, frames, bins)`, `condition` `(batch, 512)` -> the mask `(batch, frames, bins)`, 0 or more."""
+        separator, power = self.enh_model.separator, self.config.magnitude_power
+        if power != 1.0:
+            magnitude = (magnitude + 1e-8) ** power
+        features = torch.cat([magnitude, condition[:, None].expand(-1, magnitude.shape[1], -1).to(magnitude.dtype)], dim=-1)
+        return F.relu(separator.linear[0](separator.conformer(features))).float()
+
+    def stft(self, wave):
+        """`(batch, samples)` -> complex `(batch, frames, bins)`; Hann window, centred."""
+        config = self.config
+        spectrum = torch.stft(wave.float(), config.n_fft, config.hop_length, window=self._window(wave.device), return_complex=True)
+        return spectrum.transpose(1, 2)
+
+    def istft(self, spectrum, samples):
+        """Complex `(batch, frames, bins)` -> `(batch, samples)`."""
+        config = self.config
+        return torch.istft(spectrum.transpose(1, 2), config.n_fft, config.hop_length, window=self._window(spectrum.device), length=samples)
+
+    def _window(self, device):
+        if str(device) not in self._windows:
+            self._windows[str(device)] = torch.hann_window(self.config.n_fft, device=device)
+        return self._windows[str(device)]
+
+    def _pieces(self, wave):
+        """Cut `(batch, samples)` into zero-padded chunks: `(batch * count, chunk)` and the count a row."""
+        count = max(1, math.ceil(wave.shape[1] / self.chunk))
+        padded = F.pad(wave, (0, count * self.chunk - wave.shape[1]))
+        return padded.reshape(-1, self.chunk), count
+
+    def extract(self, mix, enrollment, sr=16000, overlap=0.0, batch=8, progress=None):
+        """Pull the enrolled person out of `mix`, of any length and at any rate; the everyday way to use the model.
+
+        mix, enrollment: numpy or torch, `(samples,)` or `(channels, samples)` (mixed down), in [-1, 1], both at `sr` Hz.
+        overlap: share of a chunk, 0 to under 1, that neighbours share; they are cross-faded, so that no seam is heard.
+        batch: chunks computed at a time, which bounds the memory. progress: wraps the list of batches (tqdm fits).
+        Returns numpy float32 `(samples,)` at `sr`. Raises ValueError for empty, silent or NaN input or an enrollment under
+        1 s; warns under 3 s.
+        """
+        from lib.models.chunks import extract  # kept apart: plumbing, not the model
+
+        return extract(self, mix, enrollment, sr, overlap, batch, progress)
