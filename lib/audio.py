@@ -74,12 +74,17 @@ def write(path, wave, sr=16000):
     handle, part = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
-        soundfile.write(part, wave, sr, subtype="PCM_16")
+        soundfile.write(part, _to_int16(wave), sr, subtype="PCM_16")
         os.chmod(part, 0o644)
         os.replace(part, path)
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
+
+
+def _to_int16(wave):
+    """Rounded to the grid that `read` divides by (libsndfile would scale by 32767 and come out a trace fainter)."""
+    return np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def resample(wave, sr_from, sr_to):

@@ -1,0 +1,288 @@
+"""Build a Dataset of mixtures from a table of voices, and take one mixture apart again.
+
+    Dataset/{Train,Val,Test}_Dataset/{Clean,Mix,Target}/{clean,mix,enrollment}_000001.wav, and manifest.csv a split
+
+`Clean` is the target's speech as it sounds in `Mix`; `Target` holds the *enrollment*: the same person in other recordings.
+Everything follows from the settings and one seed, whatever the number of processes. `recipes.py` says what goes into one
+mixture, `dataset.py` reads the result. Waves are float32 `(samples,)` in [-1, 1] at 16 kHz, stored as 16-bit PCM.
+"""
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from lib import audio
+from lib.data import recipes
+from lib.data.dataset import DatasetError, check_dataset, collate, open_dataset  # noqa: F401  (one place to import from)
+from lib.data.pools import MixtureError, make_pools
+from lib.data.manifest import COLUMNS, decode, encode, fingerprint, read_manifest
+
+SPLITS, SR = recipes.SPLITS, recipes.SR
+FOLDERS = {"target": ("Clean", "clean"), "mix": ("Mix", "mix"), "enrollment": ("Target", "enrollment")}
+IN_PROCESS = 24  # fewer mixtures than this are made here: starting processes would take longer
+
+
+@dataclass(frozen=True)
+class MixtureSettings:
+    """What the mixtures are like. Lengths in seconds, levels in dBFS (RMS), ratios of RMS unless they end in `_db`."""
+    train: int = 450  # mixtures in each split; 0 leaves a split out
+    val: int = 70
+    test: int = 100
+    per_speaker: int = 0  # over 0: so many mixtures for each target speaker, instead of the three totals
+    segment_seconds: float = 5.0
+    enrollment_seconds: tuple = (3.0, 5.0)  # drawn between; at least the first is speech
+    gap_seconds: tuple = (0.1, 0.3)  # pause between two short recordings that follow each other in a segment
+    level_dbfs: float = -20.0  # the target's level; lower only where the mixture would clip
+    interferers: tuple = (1, 2)  # how many at least and at most
+    easy_ratio: tuple = (0.4, 0.6)  # RMS of each interferer over the target's
+    hard_ratio: tuple = (0.8, 1.0)
+    hard_share: float = 0.5  # the rest is easy
+    sir_db: tuple = None  # (low, high): target over all interferers together, instead of easy and hard
+    background_share: float = 0.5  # share of mixtures with a background
+    background_ratio: float = 0.5  # RMS of the background over the target's
+    snr_db: tuple = None  # (low, high): target over background, instead of the ratio
+    babble_share: float = 1.0  # shares of the kinds of background among each other: talk of several Train voices,
+    music_share: float = 1.0  # the files of `music_folder`,
+    noise_share: float = 1.0  # coloured noise made on the spot,
+    folder_share: float = 1.0  # and the files of `noise_folder`
+    music_folder: str = None
+    noise_folder: str = None
+    room_share: float = 0.0  # share of mixtures in a simulated room (the target then keeps its reverberation)
+    skip_below_dbfs: float = -50.0  # a fainter mixture is left out and counted
+    seed: int = 0
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+        _check_settings(self)
+
+    @property
+    def samples(self):
+        return round(self.segment_seconds * SR)
+
+    @property
+    def gap_samples(self):
+        return tuple(round(seconds * SR) for seconds in self.gap_seconds)
+
+    def count(self, split, speakers):
+        """Mixtures asked for in `split`, where `speakers` people can be targets."""
+        return self.per_speaker * speakers if self.per_speaker else getattr(self, split.lower())
+
+
+def _check_settings(settings):
+    ranges = ("enrollment_seconds", "gap_seconds", "interferers", "easy_ratio", "hard_ratio", "sir_db", "snr_db")
+    for name in ranges:
+        value = getattr(settings, name)
+        if value is not None and not (isinstance(value, tuple) and len(value) == 2 and value[0] <= value[1]):
+            raise MixtureError(f"{name}: expected (low, high) with low <= high; got {value!r}.")
+    for name in [field.name for field in fields(settings) if field.name.endswith("_share")]:
+        if not 0 <= getattr(settings, name) or name in ("hard_share", "background_share", "room_share") and getattr(settings, name) > 1:
+            raise MixtureError(f"{name}: expected a share from 0 to 1; got {getattr(settings, name)!r}.")
+    if settings.enrollment_seconds[0] < 1.0 or settings.segment_seconds < 1.0 or settings.interferers[0] < 1:
+        raise MixtureError("expected enrollment and segments of at least 1 s and at least 1 interferer; got "
+                           f"{settings.enrollment_seconds}, {settings.segment_seconds} and {settings.interferers}.")
+
+
+def build(voices, out, progress=True, workers=None, overwrite=False, **settings):
+    """Make the Dataset `out` from `voices` (columns speaker, path, seconds, split) and return a summary, a row a split.
+
+    `settings` are the fields of `MixtureSettings`; `workers` processes share the work (default: one a core). A second call
+    with the same settings and voices returns at once; after an interruption it goes on where it stopped. The dataset is made
+    beside `out` and put in its place when complete, so an earlier one stays whole until then. Raises `MixtureError` for unusable
+    voices or settings, and where `out` holds another dataset and `overwrite` is not set.
+    """
+    settings, out = make_settings(**settings), Path(out)
+    pools = make_pools(voices, settings)
+    key = fingerprint(settings, pools)
+    building, replaced = (out.with_name(out.name + ending) for ending in (".building", ".replaced"))
+    _recover(out, replaced)
+    if out.exists() and any(out.iterdir()):
+        if _key(out) == key:
+            return _summary(out, complete=True)
+        _may_replace(out, overwrite)
+    if building.exists() and _key(building) != key:
+        shutil.rmtree(building)
+    building.mkdir(parents=True, exist_ok=True)
+    record = dict(hash=key, settings=asdict(settings), roots={name: str(path) for name, path in pools.roots.items()}, python=sys.version.split()[0])
+    _write_json(building / "settings.json", record)
+    started = time.perf_counter()
+    try:
+        _make_all(settings, pools, building, progress, workers)
+        record["skipped"] = _write_manifests(building)
+    except OSError as error:
+        raise MixtureError(f"{building}: cannot be written ({error}). Free some disk space and run the same again: it continues "
+                           "where it stopped. An earlier dataset is untouched.") from error
+    _write_json(building / "settings.json", {**record, "seconds": round(time.perf_counter() - started, 1)})
+    _swap(building, out, replaced)
+    return _summary(out)
+
+
+def make_settings(**settings):
+    """`MixtureSettings` of keywords; an unknown one is an error that lists the known ones."""
+    known = [field.name for field in fields(MixtureSettings)]
+    if unknown := sorted(set(settings) - set(known)):
+        raise MixtureError(f"unknown mixture setting {', '.join(unknown)}; known are {', '.join(known)}.")
+    return MixtureSettings(**settings)
+
+
+def parts(folder, split, index, roots=None):
+    """Mixture `index` of `split` rebuilt in memory from its manifest row: dict of mix, target, interferers (a list), noise,
+    enrollment, float32 `(samples,)` as they were before rounding to 16 bits.
+
+    `roots`: where the voices and backgrounds lie now, e.g. `{"voices": folder}`, when they have moved since. Raises
+    `MixtureError` for an unknown index, `AudioError` where a source file is missing.
+    """
+    manifest = read_manifest(folder, split)
+    row = manifest[manifest["index"] == index]
+    if row.empty:
+        raise MixtureError(f"{folder}: no mixture {index} in {split}; there are {manifest['index'].min()} to {manifest['index'].max()}.")
+    record = json.loads((Path(folder) / "settings.json").read_text())
+    settings = make_settings(**record["settings"])
+    recipe = {**decode(row.iloc[0]), "samples": settings.samples, "level_dbfs": settings.level_dbfs}
+    return recipes.render(recipe, recipes.Library({**record["roots"], **(roots or {})}))[0]
+
+
+# --- making them ------------------------------------------------------------------------------------------------------------
+
+_job = {}  # what a worker process needs, set once by `_start_worker`
+
+
+def _start_worker(settings, pools, building):
+    _job.update(settings=settings, pools=pools, building=Path(building), library=recipes.Library(pools.roots))
+
+
+def _make(split, index):
+    """Make one triple and then its row, the mark that it is complete; or a row that says why it is skipped."""
+    settings, folder = _job["settings"], split_folder(_job["building"], split)
+    try:
+        recipe = recipes.draw(settings, _job["pools"], _job["library"], split, index)
+        made, facts = recipes.render(recipe, _job["library"])
+        skipped = "below level" if facts["mix_level_db"] < settings.skip_below_dbfs else ""
+    except recipes.NotEnough as error:
+        recipe, facts, skipped = {"index": index}, {}, str(error)
+    if not skipped:
+        for part, (place, name) in FOLDERS.items():
+            audio.write(folder / place / f"{name}_{index:06d}.wav", made[part], SR)
+    _write_json(folder / "rows" / f"{index:06d}.json", {**recipe, **facts, "seed": settings.seed, "skipped": skipped})
+
+
+def _make_all(settings, pools, building, progress, workers):
+    todo = []
+    for split in SPLITS:
+        rows = split_folder(building, split) / "rows"
+        count = settings.count(split, len(pools.targets[split]))
+        if count:
+            rows.mkdir(parents=True, exist_ok=True)
+        todo += [(split, index) for index in range(1, count + 1) if not (rows / f"{index:06d}.json").exists()]
+    workers = 1 if len(todo) < IN_PROCESS else workers or os.cpu_count() or 1
+    with tqdm(total=len(todo), desc="mixtures", unit="mixture", disable=not progress) as bar:
+        if workers == 1:
+            _start_worker(settings, pools, building)
+            for item in todo:
+                _make(*item)
+                bar.update()
+            return
+        # fork spares each worker the imports; Windows and macOS have or trust only spawn
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        with ProcessPoolExecutor(workers, context, _start_worker, (settings, pools, building)) as pool:
+            try:
+                for done in as_completed([pool.submit(_make, *item) for item in todo]):
+                    done.result()
+                    bar.update()
+            except BaseException:  # what is not begun need not be made, when one has failed or the user interrupts
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+def split_folder(folder, split):
+    return Path(folder) / f"{split}_Dataset"
+
+
+# --- files on disk ------------------------------------------------------------------------------------------------------------
+
+def _write_manifests(building):
+    """`manifest.csv` a split from the rows, in order of index. Returns split -> {index: why it was skipped}."""
+    skipped = {}
+    for split in SPLITS:
+        folder = split_folder(building, split)
+        if not (folder / "rows").is_dir():
+            continue
+        rows = [json.loads(path.read_text()) for path in sorted((folder / "rows").glob("*.json"))]
+        kept = [encode(row) for row in rows if not row["skipped"]]
+        if not kept:
+            reasons = ", ".join(sorted({row["skipped"] for row in rows}))
+            raise MixtureError(f"{folder.name}: all {len(rows)} mixtures were skipped ({reasons}). Check the levels of the voices and settings.")
+        pd.DataFrame(kept, columns=COLUMNS).to_csv(folder / "manifest.csv", index=False)
+        skipped[split] = {row["index"]: row["skipped"] for row in rows if row["skipped"]}
+    for split in SPLITS:
+        shutil.rmtree(split_folder(building, split) / "rows", ignore_errors=True)
+    return skipped
+
+
+def _summary(out, complete=False):
+    """A row a split: mixtures, skipped, target speakers, minutes, mean SIR and SNR (dB), share hard, share with background."""
+    table, record = [], json.loads((out / "settings.json").read_text())
+    minutes = record["settings"]["segment_seconds"] / 60
+    for split in SPLITS:
+        if not (split_folder(out, split) / "manifest.csv").exists():
+            continue
+        manifest = read_manifest(out, split)
+        if complete:
+            _all_there(split_folder(out, split), manifest["index"])
+        table.append(dict(split=split, mixtures=len(manifest), skipped=len(record["skipped"][split]),
+                          speakers=manifest["speaker"].nunique(), minutes=len(manifest) * minutes, sir_db=manifest["sir_db"].mean(),
+                          snr_db=manifest["snr_db"].mean(), share_hard=(manifest["difficulty"] == "hard").mean(),
+                          share_background=(manifest["background"] != "none").mean()))
+    return pd.DataFrame(table)
+
+
+def _all_there(folder, indices):
+    for place, name in FOLDERS.values():
+        there = {path.name for path in (folder / place).glob("*.wav")}
+        if missing := [index for index in indices if f"{name}_{index:06d}.wav" not in there]:
+            raise DatasetError(f"{folder / place}: {name}_{missing[0]:06d}.wav is missing (index {missing[0]}; {len(missing)} in all). "
+                               "Build again with overwrite=True.")
+
+
+def _key(folder):
+    """The fingerprint of what made `folder`; None where it was not made here."""
+    try:
+        return json.loads((folder / "settings.json").read_text()).get("hash")
+    except (OSError, ValueError):
+        return None
+
+
+def _may_replace(out, overwrite):
+    if _key(out) is None:
+        raise MixtureError(f"{out}: holds files that were not built here (no settings.json); they are left alone. Choose another folder.")
+    if not overwrite:
+        raise MixtureError(f"{out}: holds a dataset of other settings or voices. Choose another folder, or replace it with overwrite=True.")
+
+
+def _recover(out, replaced):
+    """After a kill between the two renames of `_swap`, the earlier dataset takes its place again."""
+    if replaced.exists():
+        shutil.rmtree(replaced) if out.exists() else replaced.rename(out)
+
+
+def _swap(building, out, replaced):
+    if out.exists():
+        out.rename(replaced)
+    building.rename(out)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _write_json(path, content):
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=None if "rows" in path.parts else 1))
+    os.replace(part, path)

@@ -1,0 +1,57 @@
+"""Backgrounds that are not voices: coloured noise, and music or noise files from a folder, kept apart by split.
+
+Waves are float32 `(samples,)` at 16 kHz.
+"""
+from pathlib import Path
+
+import numpy as np
+
+SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".g722"}
+SHARES = {"Train": (0.0, 0.8), "Val": (0.8, 0.9), "Test": (0.9, 1.0)}
+BY_FILE = 10  # from so many files on, a file belongs to one split; fewer files are cut along their time axis
+
+
+def coloured(rng, samples):
+    """Noise whose power falls with frequency as 1/f^a, a drawn from 0 (white) to 2 (brown), `(samples,)`, RMS 1."""
+    exponent = rng.uniform(0.0, 2.0)
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    frequency = np.maximum(np.arange(len(spectrum)) / len(spectrum), 60 / 8000)  # flat below 60 Hz: no rumble that nobody hears
+    wave = np.fft.irfft(spectrum * frequency ** (-exponent / 2), samples)
+    return (wave / np.sqrt(np.mean(wave ** 2))).astype(np.float32)
+
+
+def files(folder, root):
+    """Audio files anywhere below `folder` by name `root/path/below/it`, sorted. Raises `ValueError` where there is none."""
+    folder = Path(folder)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    if not found:
+        raise ValueError(f"{folder}: no audio file here or below; expected {', '.join(sorted(SUFFIXES))}. Check the path.")
+    return [f"{root}/{path.relative_to(folder).as_posix()}" for path in found]
+
+
+def by_split(names, seed):
+    """`names` shared out 80/10/10 as split -> list of (name, from, to), with from and to as shares of the file's length.
+
+    So no stretch of a background is heard in two splits: with many files by file, with few by time within each.
+    """
+    if len(names) < BY_FILE:
+        return {split: [(name, *span) for name in names] for split, span in SHARES.items()}
+    order = [names[k] for k in np.random.default_rng(seed).permutation(len(names))]
+    edges = {split: (round(low * len(names)), round(high * len(names))) for split, (low, high) in SHARES.items()}
+    return {split: [(name, 0.0, 1.0) for name in order[low:high]] for split, (low, high) in edges.items()}
+
+
+def cut(rng, spans, library, samples):
+    """(file, offset, samples, at, gain) tuples that cover `samples` from one of `spans`; a short background is repeated."""
+    for _ in range(20):
+        name, low, high = spans[int(rng.integers(len(spans)))]
+        wave, level = library.wave(name)
+        first, last = int(low * len(wave)), int(high * len(wave))
+        length = min(samples, last - first)
+        if length < 160:
+            continue
+        offset = first + int(rng.integers(0, last - first - length + 1))
+        if np.any(wave[offset: offset + length]):
+            gain = 10 ** (-level / 20)
+            return [(name, offset, min(length, samples - at), at, gain) for at in range(0, samples, length)]
+    raise ValueError(f"{library.path(name)}: no sound to be found in these backgrounds after 20 tries. Take the silent files out.")
