@@ -33,7 +33,7 @@ def read_manifest(folder, split):
     path = Path(folder) / f"{split}_Dataset" / "manifest.csv"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no manifest; only a dataset built here has one.")
-    manifest = pd.read_csv(path, float_precision="round_trip", keep_default_na=False, na_values=[""], dtype={"speaker": str})
+    manifest = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"speaker": str, "difficulty": str})
     for name in JSON_COLUMNS:
         if name in manifest:
             manifest[name] = [json.loads(cell) for cell in manifest[name]]
