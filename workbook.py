@@ -329,33 +329,33 @@ class Progress:
 def watch(process, progress, log):
     """Follow papermill's output line by line into `log` and onto the terminal until it ends."""
     def follow():
-        for line in process.stdout:
-            kept.write(line)
-            progress.read(line)
+        with open(log, "w", encoding="utf-8") as kept:
+            for line in process.stdout:
+                kept.write(line)
+                progress.read(line)
 
-    with open(log, "w", encoding="utf-8") as kept:
-        reader = threading.Thread(target=follow, daemon=True)
-        reader.start()
-        while process.poll() is None:
-            progress.show()
-            try:
-                process.wait(1)
-            except subprocess.TimeoutExpired:
-                pass
-        reader.join(10)
+    reader = threading.Thread(target=follow, daemon=True)
+    reader.start()
+    while process.poll() is None:
+        progress.show()
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            pass
+    reader.join(10)
 
 
 def explain_chapter(executed, log):
     """The cell a chapter failed in, its section and its last error line, as a sentence."""
     heading = ""
-    for number, (kind, source, _, outputs) in enumerate(read_cells(executed) if executed.exists() else []):
+    for kind, source, _, outputs in read_cells(executed) if executed.exists() else []:
         if kind == "markdown":
             heading = (re.findall(r"^#+ +(.+)$", source, re.MULTILINE) or [heading])[-1]
         for output in outputs:
             if output["output_type"] == "error":
-                reason = (f"{output['ename']}: {output['evalue']}".strip().splitlines() or [output["ename"]])[-1]
+                reason = " ".join(f"{output['ename']}: {output['evalue']}".split())[:500]
                 first = next((line for line in source.splitlines() if line.strip() and not line.startswith("#")), "")
-                return f"in the section '{heading}', in the cell that begins `{first.strip()}`: {reason}"
+                return f"in the section '{heading}', in the cell that begins `{first.strip()[:80]}`: {reason}"
     lines = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
     return f"before or between its cells: {lines[-1] if lines else 'papermill said nothing'}"
 
@@ -421,8 +421,8 @@ def run(names, pairs, here=False):
     """Execute chapters in order, keep notebooks and HTML, and print what came of it. Returns the exit code."""
     notebooks = find_chapters(names)
     parameters = share_parameters(pairs, notebooks)
-    python = set_up(here)
     started = time.time()
+    python = set_up(here)
     if notebooks[0].name.startswith("01") and not {"source", "dataset"} & {name for name, _ in pairs} and not fetch_voices(python):
         raise Failure("The voices could not be fetched; the lines above say why, and what to use instead.")
     out = RUNS / time.strftime("%Y%m%d-%H%M%S")
@@ -430,8 +430,10 @@ def run(names, pairs, here=False):
     try:
         for notebook in notebooks:
             execute(python, notebook, parameters[notebook], out)
-    finally:
+    except Failure:
         export(python, out)
+        raise
+    export(python, out)
     table = closing_table(RUNS / "03_evaluation" / "summary.csv", started)
     print("\n".join(["", *table, "", f"Took {clock(time.time() - started)} (min:s). Open {out / notebooks[-1].stem}.html"]))
     return 0

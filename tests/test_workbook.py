@@ -1,0 +1,259 @@
+"""The launcher: what it reads, what it refuses and in which words, and when it installs again. Nothing is installed here."""
+import ast
+import json
+import re
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import workbook
+
+ROOT = Path(workbook.__file__).parent
+SETTINGS = "depth = 2  # last blocks\ntype: str = 'attn'\nrate = 1e-4\nlive = True\nfolder = None\nratios = [0, 5]\nbig = 2 * depth"
+
+
+def cell(source, kind="code", tags=(), outputs=()):
+    base = {"cell_type": kind, "source": source, "metadata": {"tags": list(tags)}}
+    return base if kind == "markdown" else {**base, "outputs": list(outputs), "execution_count": None}
+
+
+def write_notebook(path, *cells):
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    content = {"cells": list(cells), "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 4}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A project with two small chapters, in a folder of its own; installing anything is an error."""
+    for name, value in {"ROOT": tmp_path, "NOTEBOOKS": tmp_path / "notebooks", "RUNS": tmp_path / "results" / "runs",
+                        "VENV": tmp_path / ".venv", "REQUIREMENTS": tmp_path / "requirements.txt"}.items():
+        monkeypatch.setattr(workbook, name, value)
+    monkeypatch.delenv("WORKBOOK_PYTHON", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "requirements.txt").write_text("papermill==2.7.0  # runs notebooks\n")
+    head = [cell("# Chapter", "markdown"), cell(SETTINGS, tags=["parameters"]), cell("## Train", "markdown")]
+    write_notebook(tmp_path / "notebooks" / "01_first.ipynb", cell("seed = 0", tags=["parameters"]))
+    write_notebook(tmp_path / "notebooks" / "02_second.ipynb", *head, cell("print(depth, type)\nassert depth < 9, 'too\\ndeep'"))
+    return tmp_path
+
+
+def make_ready(place):
+    python = workbook.venv_python()
+    python.parent.mkdir(parents=True)
+    python.touch()
+    workbook.write_stamp()
+
+
+# Python's version
+
+def test_older_python_is_told_so_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2, "final", 0))
+    with pytest.raises(SystemExit, match=r"needs Python 3\.11 or newer, and this is Python 3\.9") as stop:
+        runpy.run_path(str(ROOT / "workbook.py"))
+    assert "\n" not in str(stop.value)
+
+
+def test_the_file_parses_on_older_pythons_and_needs_the_standard_library_only():
+    tree = ast.parse((ROOT / "workbook.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+    imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imports |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in imports} <= sys.stdlib_module_names
+
+
+# chapters and parameters
+
+@pytest.mark.parametrize("name", ["02", "2", "02_second", "02_second.ipynb"])
+def test_a_chapter_goes_by_its_number_or_its_name(place, name):
+    assert [path.stem for path in workbook.find_chapters([name])] == ["02_second"]
+
+
+@pytest.mark.parametrize("name", ["9", "second", "02_other", "2nd"])
+def test_an_unknown_chapter_is_answered_with_the_known_ones(place, name, capsys):
+    assert workbook.main(["run", name]) == 1
+    assert f"no chapter '{name}'. The chapters are: 01_first, 02_second." in capsys.readouterr().err
+
+
+def test_parameters_are_read_with_their_defaults_without_running_the_notebook(place):
+    found = workbook.read_parameters(place / "notebooks" / "02_second.ipynb")
+    assert found == {"depth": 2, "type": "attn", "rate": 1e-4, "live": True, "folder": None, "ratios": [0, 5], "big": "2 * depth"}
+
+
+def test_values_are_typed_as_papermill_types_them():
+    papermill = pytest.importorskip("papermill.cli")
+    for text in ["True", "False", "None", "true", "3", "-3", "1e-4", "0.5", "nan", "attn", "", "1_000", "[1]"]:
+        expected, found = papermill._resolve_type(text), workbook.read_value(text)
+        assert type(found) is type(expected) and (found == expected or found != found), text
+
+
+def test_an_unknown_parameter_is_answered_with_the_known_ones(place, capsys):
+    assert workbook.main(["run", "02", "-p", "dept", "2"]) == 1
+    said = capsys.readouterr().err
+    assert "no parameter 'dept'" in said and "02_second: depth=2, type='attn'" in said
+
+
+@pytest.mark.parametrize("name, text", [("depth", "two"), ("depth", "True"), ("live", "1"), ("ratios", "[1]")])
+def test_a_value_of_the_wrong_kind_is_refused_before_anything_runs(place, name, text):
+    with pytest.raises(workbook.Failure, match=f"'{name}' is .*'{re.escape(text)}' is not"):
+        workbook.share_parameters([(name, text)], workbook.find_chapters(["02"]))
+
+
+def test_each_chapter_gets_the_parameters_it_has(place):
+    first, second = workbook.find_chapters(["01", "02"])
+    shared = workbook.share_parameters([("seed", "3"), ("depth", "-1")], [first, second])
+    assert shared == {first: [("seed", "3")], second: [("depth", "-1")]}
+
+
+@pytest.mark.parametrize("line", ["run 02 -p depth -2 -p type full", "run -p depth -2 -p type full 02"])
+def test_chapters_may_stand_before_or_after_parameters(line):
+    known = workbook.read_arguments(line.split())
+    assert known.chapters == ["02"] and known.pairs == [["depth", "-2"], ["type", "full"]]
+
+
+def test_an_unknown_option_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        workbook.read_arguments(["run", "--fast"])
+    assert "--fast" in capsys.readouterr().err
+
+
+# the environment
+
+def test_the_environment_is_ready_only_for_the_requirements_it_was_made_with(place):
+    assert not workbook.is_ready()
+    make_ready(place)
+    assert workbook.is_ready()
+    (place / "requirements.txt").write_text("papermill==2.8.0\n")
+    assert not workbook.is_ready()
+
+
+def test_a_ready_environment_is_used_as_it_is(place, monkeypatch):
+    make_ready(place)
+    monkeypatch.setattr(workbook, "call", lambda *_, **__: pytest.fail("pip was called again"))
+    assert workbook.set_up() == workbook.venv_python()
+
+
+def test_a_failed_installation_says_why_and_is_taken_up_again(place, monkeypatch, capsys):
+    attempts = []
+
+    def pip(python, *arguments, **_):
+        attempts.append(arguments)
+        Path(arguments[arguments.index("--log") + 1]).write_text("error: [Errno 28] No space left on device\n")
+        return 1 if len(attempts) == 1 else 0
+
+    monkeypatch.setattr(workbook, "make_venv", lambda: (place / ".venv").mkdir(exist_ok=True))
+    monkeypatch.setattr(workbook, "call", pip)
+    with pytest.raises(workbook.Failure, match="the disk is full"):
+        workbook.set_up()
+    assert not workbook.is_ready() and (place / ".venv" / "pip.log").exists()
+    workbook.venv_python().parent.mkdir()
+    workbook.venv_python().touch()
+    workbook.set_up()
+    assert workbook.is_ready() and len(attempts) == 2
+
+
+def test_a_python_without_ensurepip_is_told_what_to_install(place, monkeypatch):
+    monkeypatch.setattr(workbook.importlib.util, "find_spec", lambda name: None if name == "ensurepip" else True)
+    with pytest.raises(workbook.Failure, match=r"ensurepip.*apt install python3\.\d+-venv"):
+        workbook.make_venv()
+
+
+def test_an_active_environment_that_lacks_packages_is_told_which(place):
+    (place / "requirements.txt").write_text("pytest==9.2.0  # tests\nno-such-package-at-all==1.0\n# a comment\n")
+    with pytest.raises(workbook.Failure, match="lacks no-such-package-at-all:"):
+        workbook.set_up(here=True)
+    (place / "requirements.txt").write_text("pytest\n")
+    assert workbook.set_up(here=True) == Path(sys.executable)
+
+
+@pytest.mark.parametrize("log, expected", [
+    ("  error: [Errno 2] No such file or directory: 'gcc'\n  ERROR: Failed building wheel for webrtcvad\n", "webrtcvad .* build-essential"),
+    ("  error: command '/usr/bin/gcc' failed with exit code 1\nERROR: Failed building wheel for pesq", "pesq .* build-essential"),
+    ("pesq.c:4:10: fatal error: Python.h: No such file or directory\n error: command '/usr/bin/gcc' failed", "python3-dev"),
+    ("error: Microsoft Visual C++ 14.0 or greater is required. Get it with ...", "C\\+\\+ Build Tools"),
+    ("xcrun: error: invalid active developer path (/Library/Developer/CommandLineTools)", "xcode-select --install"),
+    ("WARNING: Retrying ... NameResolutionError: Temporary failure in name resolution\nERROR: No matching distribution found for torch", "network"),
+    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", r"disk is full \(1\.5 GB free"),
+    ("ERROR: Could not install packages due to an OSError: [WinError 112] There is not enough space on the disk", "disk is full"),
+    ("ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: 'x'", "may not be written"),
+    ("ERROR: No matching distribution found for torch==2.13.0", r"no build for this Python.*torch==2\.13\.0"),
+    ("ERROR: something nobody foresaw", "something nobody foresaw"),
+    ("", "no reason"),
+])
+def test_pip_failures_are_explained(log, expected):
+    assert re.search(expected, workbook.explain_pip(log, 1.5))
+
+
+# running chapters
+
+def test_each_cell_is_known_by_the_heading_above_it(place):
+    notebook = place / "notebooks" / "02_second.ipynb"
+    assert workbook.sections(notebook, injected=False) == ["Chapter", "Chapter", "Train", "Train"]
+    assert workbook.sections(notebook, injected=True) == ["Chapter", "Chapter", "Chapter", "Train", "Train"]
+
+
+def test_chapters_run_with_parameters_and_a_failing_one_is_named(place, monkeypatch, capsys):
+    pytest.importorskip("papermill")
+    monkeypatch.setenv("WORKBOOK_PYTHON", sys.executable)
+    assert workbook.main(["run", "02", "-p", "depth", "12"]) == 1
+    captured = capsys.readouterr()
+    assert "Chapter 02_second failed in the section 'Train', in the cell that begins `print(depth, type)`: AssertionError: too deep" in captured.err
+    executed = next((place / "results" / "runs").glob("*/02_second.ipynb"))
+    assert str(executed) in captured.err and executed.with_suffix(".html").exists()
+    assert "12 attn" in executed.read_text(encoding="utf-8")
+
+
+def test_the_closing_table_shows_only_what_this_run_wrote(tmp_path):
+    path = tmp_path / "summary.csv"
+    path.write_text("system,si_sdr,si_sdri,pesq,estoi,share_over_1_db,rtf\nmixture,-1.234,0,1.2,nan,,\nstarter,2.1,3.3,1.4,0.6,0.731,0.1\n")
+    header, mixture, starter = workbook.closing_table(path, since=time.time() - 5)
+    assert header.split()[:2] == ["SI-SDR", "SI-SDRi"]
+    assert mixture.split() == ["mixture", "-1.23", "0.00", "1.20", "-", "-"]
+    assert starter.split() == ["starter", "2.10", "3.30", "1.40", "0.60", "73", "%"]
+    assert workbook.closing_table(path, since=time.time() + 5) == []
+    assert workbook.closing_table(tmp_path / "none.csv", since=0) == []
+
+
+# testing
+
+def write_report(path, *names, skipped=()):
+    cases = "".join(f'<testcase classname="notebooks.x" name="{name}">{"<skipped/>" if name in skipped else ""}</testcase>' for name in names)
+    Path(path).write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+
+
+def fake_pytest(monkeypatch, code, *names, skipped=()):
+    def call(python, *arguments, **_):
+        report = next(word for word in arguments if word.startswith("--junitxml=")).removeprefix("--junitxml=")
+        write_report(report, *names, skipped=skipped)
+        return code
+
+    monkeypatch.setattr(workbook, "set_up", lambda here: "python")
+    monkeypatch.setattr(workbook, "fetch_voices", lambda python: True)
+    monkeypatch.setattr(workbook, "call", call)
+
+
+def test_all_notebooks_ran(place, monkeypatch):
+    fake_pytest(monkeypatch, 0, "test_metrics", "01_first.ipynb", "02_second.ipynb")
+    assert workbook.main(["test"]) == 0
+
+
+def test_pytest_exit_code_is_passed_on(place, monkeypatch):
+    fake_pytest(monkeypatch, 3, "01_first.ipynb", "02_second.ipynb")
+    assert workbook.main(["test"]) == 3
+
+
+@pytest.mark.parametrize("ran, skipped", [(["01_first.ipynb"], []), (["01_first.ipynb", "02_second.ipynb"], ["02_second.ipynb"])])
+def test_a_notebook_that_did_not_run_fails_the_tests(place, monkeypatch, capsys, ran, skipped):
+    fake_pytest(monkeypatch, 0, *ran, skipped=skipped)
+    assert workbook.main(["test"]) == 1
+    assert "did not run: 02_second.ipynb" in capsys.readouterr().err
+
+
+def test_no_notebook_at_all_fails_the_tests(place, monkeypatch):
+    for path in (place / "notebooks").iterdir():
+        path.unlink()
+    fake_pytest(monkeypatch, 0, "test_metrics")
+    assert workbook.main(["test"]) == 1
