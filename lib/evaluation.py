@@ -1,0 +1,165 @@
+"""Run extractors over a test set and put every metric of every sample into one table.
+
+A system is a list of estimates, one numpy float32 `(samples,)` at 16 kHz for each item of the dataset, in its order. Tables are
+pandas DataFrames; the column names are those of `lib.metrics`, `pesq` for PESQ in wide band.
+"""
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from lib import audio, metrics
+
+GROUPS = {"si_sdr": ("si_sdr", "si_sdri"), "sdr": ("sdr", "sdri"), "pesq": ("pesq",), "estoi": ("estoi",),
+          "dnsmos": ("sig", "bak", "ovrl", "p808"), "similarity": ("similarity",)}
+METRICS = tuple(GROUPS)
+
+
+class Estimates(NamedTuple):
+    """What one system made of a dataset: `waves`, one `(samples,)` an item, and the `seconds` that each took."""
+    waves: list
+    seconds: list
+
+
+def extract_all(model, dataset, name="", overlap=0.0, progress=True):
+    """`model.extract` on every item of `dataset` (as `open_dataset` returns it) -> `Estimates`.
+
+    The first item runs once more at the start, unmeasured, because the first call prepares memory and kernels.
+    """
+    waves, seconds = [], []
+    for place in tqdm(range(len(dataset)), desc=f"extract {name}".strip(), disable=not progress):
+        item = dataset[place]
+        mix, enrollment = item["mix"].numpy(), item["enrollment"].numpy()
+        if not place:
+            model.extract(mix, enrollment, overlap=overlap)
+        started = time.perf_counter()
+        waves.append(model.extract(mix, enrollment, overlap=overlap))
+        seconds.append(time.perf_counter() - started)
+    return Estimates(waves, seconds)
+
+
+def unprocessed(dataset):
+    """The mixtures themselves as a system: what every other one is compared with."""
+    return Estimates([dataset[place]["mix"].numpy() for place in range(len(dataset))], [float("nan")] * len(dataset))
+
+
+def evaluate(systems, dataset, chosen=METRICS, limit=None, facts=None, threads=2, progress=True):
+    """Every metric of every sample and system: a DataFrame, a row each, with `system`, `index` and the columns of `GROUPS`.
+
+    systems: dict name -> `Estimates` (or a list of waves). chosen: which metrics, of `METRICS`. limit: dict metric -> how many
+    mixtures, spread evenly over the dataset, get it; the others hold NaN there. facts: a table with `index` and what else is known
+    of a mixture (see `mixture_facts`), joined on. threads: samples measured at a time (the slow parts run outside Python's lock).
+    Also in the table: `level_db`, the estimate's level over the mixture's, `seconds`, `audio_seconds`.
+    Raises ValueError for an unknown metric, a system of another length than the dataset, and an estimate of another shape.
+    """
+    limit = limit or {}
+    if unknown := [name for name in (*chosen, *limit) if name not in METRICS]:
+        raise ValueError(f"unknown metric {', '.join(unknown)}; known are {', '.join(METRICS)}.")
+    systems = {name: made if isinstance(made, Estimates) else Estimates(list(made), [float("nan")] * len(made)) for name, made in systems.items()}
+    for name, made in systems.items():
+        if len(made.waves) != len(dataset):
+            raise ValueError(f"{name}: {len(made.waves)} estimates for a dataset of {len(dataset)}; give one an item, in its order.")
+    measured = {metric: set(spread(len(dataset), limit.get(metric))) for metric in chosen}
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = [pool.submit(_rows, systems, dataset, place, [metric for metric in chosen if place in measured[metric]])
+                for place in range(len(dataset))]
+        rows = [row for job in tqdm(jobs, desc="measure", disable=not progress) for row in job.result()]
+    table = pd.DataFrame(rows)
+    for column in [column for metric in chosen for column in GROUPS[metric] if column not in table]:
+        table[column] = np.nan
+    table = table.sort_values("system", key=lambda names: names.map(list(systems).index), kind="stable", ignore_index=True)
+    return table if facts is None else table.merge(facts, on="index", how="left", validate="many_to_one")
+
+
+def spread(count, limit=None):
+    """Up to `limit` places out of `count`, evenly spaced, so that a subset holds all speakers and not the first ones alone."""
+    limit = count if limit is None else min(limit, count)
+    return np.unique(np.linspace(0, count - 1, limit).round().astype(int)).tolist() if limit else []
+
+
+def _rows(systems, dataset, place, chosen):
+    item = dataset[place]
+    mix, ref, enrollment = (item[name].numpy() for name in ("mix", "target", "enrollment"))
+    known = {"similarity": metrics.voice_embedding(enrollment) if "similarity" in chosen else None,
+             "si_sdr": metrics.si_sdr(mix, ref), "sdr": metrics.sdr(mix, ref) if "sdr" in chosen else None}
+    rows = []
+    for name, made in systems.items():
+        est = made.waves[place]
+        if est.shape != mix.shape:
+            raise ValueError(f"{name}, index {item['index']}: expected an estimate of {mix.shape}, like the mixture; got {est.shape}.")
+        rows.append({"system": name, "index": item["index"], **_measure(est, ref, enrollment, chosen, known),
+                     "level_db": float(audio.rms_db(est) - audio.rms_db(mix)), "seconds": made.seconds[place],
+                     "audio_seconds": len(mix) / metrics.SR})
+    return rows
+
+
+def _measure(est, ref, enrollment, chosen, known):
+    row = {}
+    if "si_sdr" in chosen:
+        row["si_sdr"] = float(metrics.si_sdr(est, ref))
+        row["si_sdri"] = row["si_sdr"] - float(known["si_sdr"])
+    if "sdr" in chosen:
+        row["sdr"] = float(metrics.sdr(est, ref))
+        row["sdri"] = row["sdr"] - float(known["sdr"])
+    if "pesq" in chosen:
+        row["pesq"] = metrics.pesq_wb(est, ref)
+    if "estoi" in chosen:
+        row["estoi"] = metrics.estoi(est, ref)
+    if "dnsmos" in chosen:
+        row.update(metrics.dnsmos(est))
+    if "similarity" in chosen:
+        row["similarity"] = metrics.similarity(est, enrollment, embedded=known["similarity"])
+    return row
+
+
+def mixture_facts(manifest, sexes=None):
+    """What is known of each mixture before anything is extracted: a table `index, speaker, others, difficulty, sir_db, snr_db, same_sex`.
+
+    manifest: as `read_manifest` returns it. others: the interferers' names. sexes: dict speaker -> sex; `same_sex` is True where at
+    least one interferer has the target's sex, None where it is not known.
+    """
+    facts = manifest[[column for column in ("index", "speaker", "difficulty", "sir_db", "snr_db") if column in manifest]].copy()
+    others = [json.loads(cell) if isinstance(cell, str) else list(cell) for cell in manifest["interferers"]]
+    facts.insert(2, "others", [", ".join(map(str, names)) for names in others])
+    facts["same_sex"] = [_same_sex(speaker, names, sexes or {}) for speaker, names in zip(manifest["speaker"], others)]
+    return facts
+
+
+def _same_sex(speaker, names, sexes):
+    known = {sexes.get(name) for name in names}
+    if not sexes.get(speaker) or None in known:
+        return None
+    return sexes[speaker] in known
+
+
+def summarise(table, seed=0):
+    """A row a system: `mixtures`, the mean of every metric, `si_sdri_low` and `si_sdri_high` (95 % bootstrap), shares, `rtf`.
+
+    `rtf` is seconds of computing a second of audio. A metric that was measured on a part, or has no value for some samples (NaN),
+    is averaged over the rest, whose number stands in `<metric>_of` where it differs from `mixtures`.
+    """
+    rows = []
+    for system, part in table.groupby("system", sort=False):
+        row = {"system": system, "mixtures": len(part)}
+        for column in [column for names in GROUPS.values() for column in names if column in part]:
+            row[column] = part[column].mean()
+            if part[column].notna().sum() < len(part):
+                row[f"{column}_of"] = int(part[column].notna().sum())
+        improvements = part["si_sdri"].dropna()
+        _, row["si_sdri_low"], row["si_sdri_high"] = metrics.bootstrap_interval(improvements, seed)
+        row.update(metrics.shares(improvements))
+        row["rtf"] = part["seconds"].sum(min_count=1) / part["audio_seconds"].sum()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def intervals(table, by, value="si_sdri", seed=0):
+    """Mean and 95 % interval of `value` for each combination of the columns `by`: those columns, `mixtures, mean, low, high`."""
+    by = [by] if isinstance(by, str) else list(by)
+    rows = [{**dict(zip(by, names)), "mixtures": len(part), **metrics.bootstrap_interval(part[value], seed)._asdict()}
+            for names, part in table.dropna(subset=[value, *by]).groupby(by, sort=False)]
+    return pd.DataFrame(rows)

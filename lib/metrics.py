@@ -1,0 +1,267 @@
+"""How good an estimate is: against the reference, without one, and against the enrollment; then what many numbers say together.
+
+Waves are float32 in [-1, 1] at 16 kHz; arguments come as `(est, ref)`. `si_sdr` and `sdr` work on numpy or torch over the last
+axis, in dB, higher is better; the others take one wave `(samples,)`.
+
+The rule for silence. A silent *reference* has no ratio to compare with: NaN. A silent *estimate* gets the worst value there is:
+-60 dB (`FLOOR_DB`), PESQ 1, ESTOI 0, similarity 0. So a system that answers with silence is counted, and counted as bad.
+"""
+import functools
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from lib import audio
+
+SR = 16000  # Hz; PESQ in wide band, DNSMOS and the speaker encoder are defined at this rate
+FLOOR_DB, CEILING_DB = -60.0, 100.0  # ratios are kept within these, so that one silent estimate does not make a mean infinite
+SILENT_POWER = 1e-20  # mean power (-200 dBFS) below which only rounding is left
+TOO_SHORT_FOR_STOI = 1e-5  # what pystoi returns, with a warning, for too few frames with speech: it would read like a bad score
+SDR_TAPS = 512  # length of the distortion filter that BSS Eval forgives
+
+
+def si_sdr(est, ref):
+    """Scale-invariant signal-to-distortion ratio in dB over the last axis, both waves made zero-mean first.
+
+    est, ref: numpy or torch `(..., samples)` of one shape; returns `(...)` of the same library, computed in double precision and
+    kept within -60 and 100 dB. Silence: see the module. Raises ValueError for unequal shapes, no samples, or NaN among them.
+    Source: Le Roux et al., "SDR - half-baked or well done?", arXiv 1811.02508.
+    """
+    est, ref, back = _pair(est, ref)
+    est, ref = est - est.mean(-1, keepdim=True), ref - ref.mean(-1, keepdim=True)
+    wanted = (est * ref).sum(-1, keepdim=True) / ref.square().sum(-1, keepdim=True) * ref
+    ratio = 10 * torch.log10(wanted.square().sum(-1) / (est - wanted).square().sum(-1))
+    return back(_limit(ratio, est, ref))
+
+
+def si_sdri(est, ref, mix):
+    """Improvement of SI-SDR over the mixture in dB: `si_sdr(est, ref) - si_sdr(mix, ref)`. Shapes and silence as in `si_sdr`."""
+    return si_sdr(est, ref) - si_sdr(mix, ref)
+
+
+def sdr(est, ref):
+    """Signal-to-distortion ratio of BSS Eval in dB over the last axis: a distortion by any filter of 512 taps is forgiven.
+
+    Arguments, errors and silence as in `si_sdr`, but the mean is left in, as BSS Eval does. Sources: Vincent et al., IEEE TASLP
+    14(4), 2006; computed by fast_bss_eval (Scheibler, arXiv 2110.06440).
+    """
+    import fast_bss_eval
+
+    est, ref, back = _pair(est, ref)
+    usable = (_power(ref) > SILENT_POWER) & (_power(est) > SILENT_POWER)
+    filler = torch.linspace(-1, 1, ref.shape[-1], dtype=ref.dtype, device=ref.device)  # stands in where the rule below decides
+    safe = [torch.where(usable[..., None], wave, filler) for wave in (est, ref)]
+    ratio = -fast_bss_eval.sdr_loss(*safe, filter_length=SDR_TAPS, pairwise=False)
+    return back(_limit(ratio, est, ref))
+
+
+def sdri(est, ref, mix):
+    """Improvement of `sdr` over the mixture in dB."""
+    return sdr(est, ref) - sdr(mix, ref)
+
+
+def pesq_wb(est, ref, sr=SR):
+    """PESQ in wide band, MOS-LQO from 1 (bad) to 4.64: how a listener would rate `est` `(samples,)` against `ref`.
+
+    Source: ITU-T P.862.2 by the package pesq. Silence: NaN for a silent reference or one without speech, 1 for a silent estimate.
+    Raises ValueError for another rate than 16 kHz, unequal shapes, or waves under a quarter of a second.
+    """
+    import pesq
+
+    est, ref = _waves(est, ref, sr, "PESQ")
+    if est.shape[-1] < SR // 4:
+        raise ValueError(f"PESQ needs at least 0.25 s ({SR // 4} samples); got {est.shape[-1]}.")
+    if _silent(ref):
+        return float("nan")
+    if _silent(est):
+        return 1.0
+    try:
+        return float(pesq.pesq(sr, ref, est, "wb"))
+    except pesq.NoUtterancesError:  # nothing in the reference that PESQ takes for speech
+        return float("nan")
+
+
+def estoi(est, ref, sr=SR):
+    """Extended short-time objective intelligibility, up to 1: how well `est` `(samples,)` would be understood.
+
+    Source: Jensen and Taal, IEEE TASLP 24(11), 2016, by the package pystoi. Silence: NaN for the reference, 0 for the estimate;
+    NaN where the reference has less than 0.4 s of speech. Raises ValueError for another rate than 16 kHz or unequal shapes.
+    """
+    import pystoi
+
+    est, ref = _waves(est, ref, sr, "ESTOI")
+    if _silent(ref):
+        return float("nan")
+    if _silent(est):
+        return 0.0
+    score = float(pystoi.stoi(ref, est, sr, extended=True))
+    return float("nan") if score == TOO_SHORT_FOR_STOI else score
+
+
+def dnsmos(est, sr=SR):
+    """DNSMOS P.835 without a reference: dict of `sig` (speech), `bak` (background), `ovrl` and `p808`, MOS 1 (bad) to 5.
+
+    `est`: `(samples,)`; under 9 s it is repeated, over that averaged over windows. Turned down where it exceeds full scale.
+    Source: Reddy et al., arXiv 2110.01763, models and code of the package speechmos (nothing is downloaded). Silence is rated by
+    the model like any sound: look at it together with a metric that has a reference. About 0.2 s a wave of 5 s on one core.
+    """
+    est, _ = _waves(est, est, sr, "DNSMOS")
+    scores = _dnsmos_model()(est / max(1.0, np.abs(est).max()), sr, False)
+    return {name: float(scores[f"{name}_mos"]) for name in ("sig", "bak", "ovrl", "p808")}
+
+
+def similarity(est, enrollment, sr=SR, embedded=None):
+    """Cosine, 0 to 1, between the voices in `est` and `enrollment` `(samples,)`, as the speaker encoder Resemblyzer hears them.
+
+    About 0.85 and more for one person, 0.6 for two (it varies with the recordings). Source: Wan et al., arXiv 1710.10467, weights
+    that come with the package resemblyzer. Silence: NaN for the enrollment, 0 for the estimate. `embedded`: the enrollment's
+    `voice_embedding`, where it is at hand.
+    """
+    est, enrollment = (_numpy(wave) for wave in (est, enrollment))
+    _check_rate(sr, "the speaker encoder")
+    if _silent(enrollment):
+        return float("nan")
+    return 0.0 if _silent(est) else float(voice_embedding(est) @ (voice_embedding(enrollment) if embedded is None else embedded))
+
+
+def voice_embedding(wave):
+    """Resemblyzer's embedding `(256,)` of `wave` `(samples,)` at 16 kHz, of length 1; the wave is brought to -30 dBFS first."""
+    return _voice_encoder().embed_utterance(audio.set_level(_numpy(wave), -30.0))
+
+
+def shares(improvements, over=1.0):
+    """Shares of samples whose SI-SDRi (dB) exceeds `over`, and lies below 0 (worse than the mixture: often the wrong person).
+
+    Returns dict of `share_over_1_db` and `share_below_0`, 0 to 1. Raises ValueError for NaN or no values.
+    """
+    values = _values(improvements)
+    return {"share_over_1_db": float((values > over).mean()), "share_below_0": float((values < 0).mean())}
+
+
+class Interval(NamedTuple):
+    """A mean and the bounds of its interval."""
+    mean: float
+    low: float
+    high: float
+
+
+class PairedTest(NamedTuple):
+    """`effect` is the mean of `a - b` with its bootstrap interval; `p` is two-sided; `statistic` is Wilcoxon's."""
+    statistic: float
+    p: float
+    effect: float
+    low: float
+    high: float
+    samples: int
+
+
+def bootstrap_interval(values, seed=0, level=0.95, draws=5000):
+    """Mean of `values` with its percentile bootstrap interval: what the mean would be on other test samples of the kind.
+
+    Returns `Interval(mean, low, high)`; the same seed gives the same interval. Samples of one speaker are not independent, so
+    the truth is wider. Raises ValueError for NaN (drop them and say so) or no values. Source: Efron and Tibshirani, 1993.
+    """
+    values = _values(values)
+    picks = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def paired_test(a, b, seed=0, level=0.95):
+    """Wilcoxon's signed-rank test of `a` against `b`, the same samples in the same order: is the difference more than chance?
+
+    Returns `PairedTest(statistic, p, effect, low, high, samples)`. Where every difference is zero, p is 1. Raises ValueError for
+    unequal lengths, NaN or no values. Source: Wilcoxon 1945, by scipy.
+    """
+    import scipy.stats
+
+    a, b = _values(a), _values(b)
+    if a.shape != b.shape:
+        raise ValueError(f"paired values come in equal numbers; got {len(a)} and {len(b)}.")
+    effect = bootstrap_interval(a - b, seed, level)
+    if not np.any(a - b):
+        return PairedTest(0.0, 1.0, *effect, len(a))
+    result = scipy.stats.wilcoxon(a, b)
+    return PairedTest(float(result.statistic), float(result.pvalue), *effect, len(a))
+
+
+def _values(values):
+    values = np.asarray(values, dtype=np.float64).reshape(-1)
+    if not values.size or np.isnan(values).any():
+        raise ValueError(f"expected values without NaN; got {values.size} values, {np.isnan(values).sum()} of them NaN.")
+    return values
+
+
+def _pair(est, ref):
+    """Both waves as double tensors, and a function that gives a result back in the library it came from."""
+    torch_in = isinstance(est, torch.Tensor)
+    est, ref = (wave if isinstance(wave, torch.Tensor) else torch.from_numpy(np.array(wave, dtype=np.float64)) for wave in (est, ref))
+    if est.shape != ref.shape or not est.dim() or not est.shape[-1]:
+        raise ValueError(f"est and ref must have one shape (..., samples); got {tuple(est.shape)} and {tuple(ref.shape)}.")
+    if not (torch.isfinite(est).all() and torch.isfinite(ref).all()):
+        raise ValueError("est or ref holds NaN or infinite samples; they have no ratio in dB.")
+    est, ref = (wave.cpu() if wave.device.type == "mps" else wave for wave in (est, ref))  # Apple GPUs have no double precision
+    return est.double(), ref.double(), (lambda result: result if torch_in else result.detach().numpy()[()])
+
+
+def _power(wave):
+    return (wave - wave.mean(-1, keepdim=True)).square().mean(-1)
+
+
+def _limit(ratio, est, ref):
+    """Apply the rule for silence and the bounds to `ratio` in dB."""
+    ratio = torch.where(_power(est) > SILENT_POWER, ratio.clamp(FLOOR_DB, CEILING_DB), FLOOR_DB)
+    return torch.where(_power(ref) > SILENT_POWER, ratio, torch.nan)
+
+
+def _numpy(wave):
+    wave = wave.detach().cpu().numpy() if isinstance(wave, torch.Tensor) else np.asarray(wave)
+    return wave.astype(np.float32, copy=False)
+
+
+def _check_rate(sr, who):
+    if sr != SR:
+        raise ValueError(f"{who} works at {SR} Hz; got {sr} Hz. Resample with lib.audio.resample first.")
+
+
+def _waves(est, ref, sr, who):
+    _check_rate(sr, who)
+    est, ref = _numpy(est), _numpy(ref)
+    if not (np.isfinite(est).all() and np.isfinite(ref).all()):
+        raise ValueError(f"{who}: a wave holds NaN or infinite samples.")
+    if est.ndim != 1 or est.shape != ref.shape or not est.size:
+        raise ValueError(f"{who} takes waves (samples,) of one length over 0; got {est.shape} and {ref.shape}.")
+    return est, ref
+
+
+def _silent(wave):
+    return not wave.size or float(np.var(wave, dtype=np.float64)) <= SILENT_POWER
+
+
+@functools.cache
+def _dnsmos_model():
+    """speechmos' DNSMOS with sessions of one thread each: the default takes every core for itself."""
+    import os
+
+    import onnxruntime
+    from speechmos import dnsmos as package
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    folder = os.path.join(os.path.dirname(package.__file__), "dnsmos_models")
+    model = package.DNSMOS.__new__(package.DNSMOS)  # its __init__ takes no options
+    model.onnx_sess, model.p808_onnx_sess = (
+        onnxruntime.InferenceSession(os.path.join(folder, name), options, providers=["CPUExecutionProvider"])
+        for name in ("sig_bak_ovr.onnx", "model_v8.onnx"))
+    return model
+
+
+@functools.cache
+def _voice_encoder():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # webrtcvad, which it imports, warns about pkg_resources
+        from resemblyzer import VoiceEncoder
+
+    return VoiceEncoder("cpu", verbose=False)
