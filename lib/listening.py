@@ -94,8 +94,8 @@ def pick_sample(table, show, column="si_sdri", unit="dB", start="worst", seed=0)
     choices = _choices(table, column, np.random.default_rng(seed))
     if start not in choices:
         raise ValueError(f"start: expected one of {', '.join(choices)}; got {start!r}.")
-    scores = table.set_index("index")[column]
-    field = ipywidgets.BoundedIntText(min=int(scores.index.min()), max=int(scores.index.max()), description="index")
+    scores, first = table.set_index("index")[column], int(choices[start]())
+    field = ipywidgets.BoundedIntText(first, min=int(scores.index.min()), max=int(scores.index.max()), description="index")
     buttons = [ipywidgets.Button(description=name) for name in choices]
 
     def view(index, why):
@@ -106,14 +106,20 @@ def pick_sample(table, show, column="si_sdri", unit="dB", start="worst", seed=0)
 
     def on_click(button):
         index = int(choices[button.description]())
+        field.unobserve(on_type, names="value")  # the field follows the buttons without a second update
+        field.value = index
+        field.observe(on_type, names="value")
         handle.update(view(index, button.description))
+
+    def on_type(change):
+        handle.update(view(change["new"], "by index"))
 
     for button in buttons:
         button.on_click(on_click)
-    field.observe(lambda change: handle.update(view(change["new"], "by index")), names="value")
+    field.observe(on_type, names="value")
     display(ipywidgets.HBox([*buttons, field]))
     display(HTML(f"<p>Stored here: the {start} sample. In a running notebook the buttons and the field choose another.</p>"))
-    handle = display(view(int(choices[start]()), start), display_id=True)
+    handle = display(view(first, start), display_id=True)
 
 
 def upload_pair(run, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
@@ -154,6 +160,19 @@ def download_link(wave, sr=16000, name="estimate.flac"):
     content = base64.b64encode(encode(wave, sr, kind="flac")).decode()
     safe = html.escape(Path(name).with_suffix(".flac").name, quote=True)
     return HTML(f'<a download="{safe}" href="data:audio/flac;base64,{content}">Save {safe}</a>')
+
+
+def write_m4a(path, wave, sr=16000):
+    """Write `wave` `(samples,)` as AAC in an m4a file, the way a phone records; returns `path`."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=sr, layout="mono")
+        frame = av.AudioFrame.from_ndarray(_numpy(wave)[None], format="fltp", layout="mono")
+        frame.sample_rate = sr
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    return path
 
 
 def _numpy(wave):

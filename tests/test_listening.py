@@ -1,0 +1,202 @@
+"""Players, spectrograms, the sample picker, uploads and plots: what a reader hears and sees is what was computed."""
+import base64
+import io
+import re
+from datetime import datetime
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+import soundfile
+
+from lib import audio, listening, plots
+
+matplotlib.use("agg")
+SR = 16000
+
+
+@pytest.fixture(scope="module")
+def wave():
+    time = np.arange(5 * SR) / SR
+    return (0.3 * np.sin(2 * np.pi * 440 * time) * np.sin(2 * np.pi * 0.5 * time)).astype(np.float32)
+
+
+def decoded(html, kind="mpeg"):
+    """Every wave inside a piece of HTML, as its players would play it."""
+    found = re.findall(rf"data:audio/{kind};base64,([^\"]+)", html)
+    return [soundfile.read(io.BytesIO(base64.b64decode(content)), dtype="float32") for content in found]
+
+
+def test_a_player_is_small_keeps_the_level_and_never_starts_by_itself(wave):
+    html = listening.player(wave, SR, "mixture <1>").data
+    (heard, sr), = decoded(html)
+    assert sr == SR and len(heard) == len(wave)
+    assert audio.rms_db(heard) == pytest.approx(audio.rms_db(wave), abs=0.5)
+    assert len(html) < 40_000
+    assert "autoplay" not in html and "mixture &lt;1&gt;" in html
+
+
+def test_players_keep_the_fixed_order_and_each_level(wave):
+    waves = listening.in_order(wave, 0.5 * wave, {"starter": 0.1 * wave, "fine-tuned": 0.2 * wave}, wave)
+    assert list(waves) == ["mixture", "enrollment", "starter", "fine-tuned", "reference"]
+    assert list(listening.in_order(wave, estimates=wave)) == ["mixture", "estimate"]
+    html = listening.players(waves).data
+    places = [html.index(f">{label}<") for label in waves]
+    assert places == sorted(places)
+    levels = [audio.rms_db(heard) for heard, _ in decoded(html)]
+    np.testing.assert_allclose(np.diff(levels), np.diff([audio.rms_db(made) for made in waves.values()]), atol=0.5)
+    assert "nothing is normalised" in html
+
+
+def test_where_one_wave_exceeds_full_scale_all_are_turned_down_alike(wave):
+    html = listening.players({"a": wave, "b": 8 * wave}).data
+    (quiet, _), (loud, _) = decoded(html)
+    assert audio.rms_db(loud) - audio.rms_db(quiet) == pytest.approx(18.06, abs=0.5)
+    assert "turned down by" in html
+
+
+def test_a_wave_that_cannot_be_played_is_an_error_that_says_why(wave):
+    with pytest.raises(audio.AudioError, match="NaN"):
+        listening.player(np.full(100, np.nan), SR)
+    with pytest.raises(audio.AudioError, match="not empty"):
+        listening.player(wave[:0], SR)
+    with pytest.raises(audio.AudioError, match=r"\(2, 80000\)"):
+        listening.player(np.stack([wave, wave]), SR)
+
+
+def test_spectrograms_share_one_scale(wave):
+    waves = {"loud": wave, "faint": 0.01 * wave, "short": wave[:SR]}
+    figure = listening._spectrogram_figure(waves, SR, 512, 256, 3, -80.0, 9.0, 2.0)
+    images = [axis.images[0] for axis in figure.axes if axis.images]
+    assert {image.get_clim() for image in images} == {(-80.0, 0.0)}
+    tops = [float(image.get_array().max()) for image in images]
+    assert tops[0] == pytest.approx(0.0) and tops[1] == pytest.approx(-40.0, abs=0.5)
+    rows, columns = np.unravel_index(images[0].get_array().argmax(), images[0].get_array().shape)
+    assert rows * SR / 512 == pytest.approx(440, abs=SR / 512)
+    assert images[2].get_extent()[1] == pytest.approx(1.0) and figure.axes[0].get_xlim()[1] == pytest.approx(5.0)
+    picture = listening.spectrograms(waves)
+    assert PIL.Image.open(io.BytesIO(picture.data)).size[0] > 500 and len(picture.data) < 100_000
+    with pytest.raises(ValueError, match="at least one wave"):
+        listening.spectrograms({})
+
+
+class Screen:
+    """Stands for the notebook: keeps what is displayed, and what replaces it."""
+
+    def __init__(self):
+        self.shown = []
+
+    def __call__(self, *objects, display_id=None):
+        self.shown += objects
+        return self
+
+    def update(self, shown):
+        self.shown.append(shown)
+
+
+def test_the_picker_shows_the_worst_sample_as_plain_output_and_others_on_demand(wave, monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(listening, "display", screen)
+    table = pd.DataFrame({"index": [3, 5, 9], "si_sdri": [1.0, -2.0, 4.0]})
+    listening.pick_sample(table, lambda index: listening.players({f"sample {index}": wave}))
+    controls, _, stored = screen.shown
+    assert "Sample 5 (worst): si_sdri -2.00 dB." in stored.data and "audio/mpeg" in stored.data
+    best, worst, random, field = controls.children
+    best.click()
+    assert "Sample 9 (best): si_sdri 4.00 dB." in screen.shown[-1].data and ">sample 9<" in screen.shown[-1].data and field.value == 9
+    field.value = 3
+    assert "Sample 3 (by index)" in screen.shown[-1].data
+    field.value = 4
+    assert "no sample with the index 4" in screen.shown[-1].data
+    drawn = set()
+    for _ in range(40):
+        random.click()
+        drawn.add(screen.shown[-1].data[:12])
+    assert len(drawn) == 3
+    with pytest.raises(ValueError, match="best, worst, random"):
+        listening.pick_sample(table, str, start="median")
+    with pytest.raises(ValueError, match="no sample to pick"):
+        listening.pick_sample(table.assign(si_sdri=np.nan), str)
+
+
+def test_the_upload_fields_give_what_was_uploaded_and_say_what_is_wrong(wave, monkeypatch):
+    screen, given = Screen(), []
+    monkeypatch.setattr(listening, "display", screen)
+    listening.upload_pair(lambda mix, enrollment: given.append((mix, enrollment)) or "done")
+    controls, _ = screen.shown
+    mix, enrollment, button = controls.children
+    button.click()
+    assert "Choose a file for: mixture, enrollment." in screen.shown[-1].data
+    mix.value = enrollment.value = ({"name": "a.flac", "content": listening.encode(wave, SR, "flac"), "type": "", "size": 1, "last_modified": datetime.now()},)
+    button.click()
+    assert screen.shown[-1] == "done" and len(given[0][0]) == len(wave)
+    mix.value = ({"name": "b.wav", "content": b"nothing", "type": "", "size": 1, "last_modified": datetime.now()},)
+    button.click()
+    assert "This does not work:" in screen.shown[-1].data and "b.wav" in screen.shown[-1].data
+
+
+def test_uploads_of_any_format_and_rate_are_read(wave, tmp_path):
+    for suffix, rate in ((".wav", 44100), (".flac", 8000), (".ogg", 22050), (".mp3", 48000)):
+        path = tmp_path / f"mine{suffix}"
+        soundfile.write(path, np.stack([audio.resample(wave, SR, rate)] * 2, axis=1), rate)
+        read = listening.read_bytes(memoryview(path.read_bytes()), f"My {suffix} take{suffix.upper()}")
+        assert read.dtype == np.float32 and len(read) == pytest.approx(len(wave), abs=0.15 * SR)
+        assert audio.rms_db(read) == pytest.approx(audio.rms_db(wave), abs=1.0)
+    with pytest.raises(audio.AudioError, match="^notes.txt"):
+        listening.read_bytes(b"no audio at all", "notes.txt")
+
+
+def test_an_m4a_file_written_here_is_read_back(wave, tmp_path):
+    path = listening.write_m4a(tmp_path / "mine.m4a", wave)
+    read = audio.read(path, SR)
+    assert len(read) == pytest.approx(len(wave), abs=0.15 * SR) and audio.rms_db(read) == pytest.approx(audio.rms_db(wave), abs=1.0)
+
+
+def test_the_download_holds_the_wave_without_loss(wave):
+    html = listening.download_link(wave, name="my estimate.wav").data
+    (heard, sr), = decoded(html, "flac")
+    np.testing.assert_allclose(heard, wave, atol=1 / 32768)
+    assert sr == SR and 'download="my estimate.flac"' in html
+
+
+def labelled(figure):
+    return all(axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes)
+
+
+def test_plots_name_their_axes_and_count_what_they_show():
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(dict(sir_db=random.normal(2, 3, 90), snr_db=np.where(np.arange(90) < 50, np.nan, 6.0),
+                              difficulty=["easy", "hard"] * 45, system=["a"] * 45 + ["b"] * 45, si_sdri=random.normal(2, 2, 90)))
+    histograms = plots.histograms(table, ["sir_db", "snr_db"], by="difficulty")
+    assert labelled(histograms) and histograms.axes[1].get_title() == "50 without a value"
+    assert labelled(plots.level_before_after([-30, -25.0], [-20, -20.0], target=-20))
+    assert labelled(plots.improvement_by_ratio(table, interval=lambda values: (values.mean(), values.min(), values.max())))
+    bars = plots.improvement_by_sample([-1, 0.5, 2, 3, np.nan])
+    assert [text.get_text() for text in bars.axes[0].get_legend().get_texts()] == [
+        "improved (over 1 dB): 2 of 4", "worse (below 0 dB): 1 of 4", "about as before: 1 of 4"]
+    voices = pd.DataFrame(dict(speaker=list("aabc"), seconds=[60.0, 60, 30, 90], split=["Train", "Train", "Val", "Test"]))
+    assert plots.minutes_by_speaker(voices).axes[0].get_legend().get_texts()[0].get_text() == "Train: 1 speakers, 2 min"
+    assert plots.minutes_by_speaker(voices.drop(columns="split")).axes[0].get_ylabel() == "speech (min)"
+    assert labelled(plots.learning_curve(pd.DataFrame(dict(epoch=[1, 2], train_loss=[0, -1.0], val_loss=[0, -1.0], val_si_sdri=[0.0, 1.0]))))
+    groups = pd.DataFrame(dict(difficulty=["easy", "hard"] * 2, system=list("aabb"), mean=[1, 2, 3, 4.0], low=[0, 1, 2, 3.0], high=[2, 3, 4, 5.0]))
+    assert len(plots.groups_with_intervals(groups).axes[0].containers) == 4
+    points = pd.DataFrame(dict(strategy=["head", "all"], trainable=[10, 1000], test_si_sdri=[1.0, 2], test_low=[0.5, 1], test_high=[1.5, 3]))
+    assert labelled(plots.strategies(points, baseline=0.8))
+
+
+def test_plots_say_which_column_is_missing():
+    with pytest.raises(ValueError, match="snr_db"):
+        plots.histograms(pd.DataFrame(dict(sir_db=[1.0])), ["snr_db"])
+    with pytest.raises(ValueError, match="train_loss"):
+        plots.learning_curve(pd.DataFrame(dict(epoch=[1])))
+    with pytest.raises(ValueError, match="trainable"):
+        plots.strategies(pd.DataFrame(dict(strategy=["a"], test_si_sdri=[1.0])))
+
+
+def test_the_summary_table_marks_the_best_and_writes_shares_in_percent():
+    page = plots.summary_table(pd.DataFrame(dict(system=["a", "b"], si_sdri=[1.0, 2.5], share_over_1_db=[0.5, 0.75], mixtures=[100, 100]))).to_html()
+    assert "75%" in page and "2.50" in page and ">100<" in page
+    bold = re.search(r"([^}]*)\{\s*font-weight: bold", page)[1]
+    assert "row1_col1" in bold and "row0" not in bold
