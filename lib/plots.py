@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 DPI = 85
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#7F7F7F")  # told apart by colour-blind readers
 SPLIT_COLOURS = {"Train": COLOURS[0], "Val": COLOURS[4], "Test": COLOURS[1]}
-HIGHER_IS_BETTER = ("si_sdr", "si_sdri", "sdr", "sdri", "pesq", "estoi", "sig", "bak", "ovrl", "p808", "similarity", "share_over_1db")
+HIGHER_IS_BETTER = ("si_sdr", "si_sdri", "sdr", "sdri", "pesq", "estoi", "sig", "bak", "ovrl", "p808", "similarity", "share_over_1_db")
 LOWER_IS_BETTER = ("share_below_0", "rtf", "seconds")
 
 

@@ -1,0 +1,77 @@
+"""So that each chapter runs alone: what an earlier one would have made and is missing is made in small on the spot, and said.
+
+Paths are given relative to the project's root, or absolute; messages print them as they were given.
+"""
+import tempfile
+from pathlib import Path
+
+from lib.runs import ROOT
+
+SMALL = dict(train=96, val=16, test=24)  # mixtures: enough to see every plot, not to compare models
+QUICK = dict(epochs=1, batch_size=4, learning_rate=2e-4, progress="none")
+SMALLEST = dict(adim=64, aheads=4, layers=2, linear_units=96, xvector_channels=64, xvector_pool=128)
+
+
+def place(path):
+    """`path` under the project's root, unless it is absolute already."""
+    return Path(path) if Path(path).is_absolute() else ROOT / path
+
+
+def dataset(folder="data/Dataset", small="data/Dataset_small", source="auto", root=None, **counts):
+    """The Dataset folder to use: `folder` where chapter 1 made it or a user brought it, else a small one made in `small`.
+
+    counts: mixtures as `train`, `val`, `test`, default `SMALL`. Raises `VoicesError` where no voices can be had.
+    """
+    if place(folder).is_dir() and any(place(folder).glob("*_Dataset")):
+        return place(folder)
+    from lib.data import mixtures, splits, voices
+
+    counts = {**SMALL, **counts}
+    print(f"{folder} is not there (chapter 1 makes it), so {' + '.join(map(str, counts.values()))} mixtures are made in {small}, "
+          "which takes seconds where the voices are cached and minutes where they are fetched first.")
+    table = splits.split_by_speaker(voices.load(source, root=root))
+    mixtures.build(table, place(small), overwrite=True, progress=False, **counts)
+    return place(small)
+
+
+def starter(pretrained="pretrained/starter", seed=0):
+    """The model to start from: the checkpoint folder or hub id `pretrained`; without the committed starter, random weights."""
+    import torch
+
+    from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+
+    if place(pretrained).is_dir() and any(place(pretrained).glob("*.json")):
+        return ConVoiFilter.from_pretrained(place(pretrained))
+    if pretrained != "pretrained/starter":
+        return ConVoiFilter.from_pretrained(pretrained)
+    print(f"{pretrained} is not there, so this is a very small model with random weights: the numbers below mean nothing yet.")
+    torch.manual_seed(seed)
+    return ConVoiFilter(ConVoiFilterConfig(**SMALLEST)).eval()
+
+
+def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
+    """The fine-tuned model: `run`/best where chapter 2 made it, else `start` trained for a moment on `data` by `strategy`.
+
+    start: a function that returns the model to start from. items: mixtures of Train used on the spot, out of an even spread.
+    """
+    from lib.models.convoifilter import ConVoiFilter
+
+    if (place(run) / "best" / "config.json").is_file():
+        return ConVoiFilter.from_pretrained(place(run) / "best")
+    import torch
+
+    from lib import freezing, training
+    from lib.data.dataset import open_dataset
+    from lib.evaluation import spread
+
+    train, val = open_dataset(data, "Train"), open_dataset(data, "Val")
+    train, val = (torch.utils.data.Subset(part, spread(len(part), limit)) for part, limit in ((train, items), (val, items // 4)))
+    model = start()
+    freezing.freeze_as(model, strategy)
+    print(f"{run}/best is not there (chapter 2 makes it), so the starter is fine-tuned here for a moment: {strategy}, "
+          f"{len(train)} mixtures, {QUICK['epochs']} epoch.")
+    with tempfile.TemporaryDirectory() as folder:
+        history = training.fit(model, train, val, Path(folder) / "run", **QUICK)
+    print(f"validation SI-SDRi {history['val_si_sdri'].iloc[0]:.2f} dB before, {history['val_si_sdri'].max():.2f} dB after, "
+          f"{history['seconds'].sum():.0f} s.")
+    return model.eval()
