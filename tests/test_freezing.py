@@ -13,6 +13,15 @@ from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 TINY = dict(adim=16, aheads=2, layers=3, linear_units=24, xvector_dim=8, xvector_channels=8, xvector_pool=12, enh_chunk_size=1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny tensors on a busy machine: threads would spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def full_size():
     with torch.device("meta"):  # shapes without memory

@@ -1,0 +1,206 @@
+"""A run's folder: what was asked, what happened, the best weights, and where to go on after an interruption.
+
+    results/runs/<name>/settings.json   settings, seed, git commit, versions, device, seconds, whether it finished
+                        history.csv     a row an epoch; epoch 0 is the model as it came in
+                        best/           the weights with the lowest validation loss, by save_pretrained
+                        checkpoint-N/   everything needed to go on after step N; only while the run is unfinished
+
+Every file is written beside its place and then moved there, so a kill or a full disk leaves the earlier one whole.
+"""
+import csv
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas")
+
+
+class RunError(ValueError):
+    """A run's folder cannot be used as asked; the message names it and says what to do."""
+
+
+def describe():
+    """What a run was made with: git commit, whether files differed from it, versions, machine."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"commit": _git("rev-parse", "HEAD"), "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
+            "versions": versions, "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+def _git(*arguments):
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def write_text(path, text):
+    """Write `text` to `path`, whole or not at all. Raises `RunError`, naming the file, when it cannot be written."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(part, 0o644)
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}). Is the disk full, or the folder read-only?") from error
+
+
+def write_json(path, data):
+    """Write `data` as JSON, whole or not at all."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def read_json(path):
+    """Read a JSON file. Raises `RunError`, naming it, when it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: not a run's settings ({error}). Give another folder, or delete this one.") from error
+
+
+def write_history(path, rows):
+    """Write the rows (dicts) as CSV; the numbers read back bit-equal."""
+    write_text(path, pd.DataFrame(rows).to_csv(index=False))
+
+
+def read_history(path):
+    """The rows that `write_history` wrote, as a DataFrame."""
+    with open(path, encoding="utf-8", newline="") as file:  # pandas' own reader is not exact in every version
+        rows = [{name: float(value) if value else float("nan") for name, value in row.items()} for row in csv.DictReader(file)]
+    return pd.DataFrame(rows).astype({"epoch": int})
+
+
+def save_model(model, folder):
+    """Save `model` into `folder` (`save_pretrained` where it has one, else its state dict), file by file, each whole or not at all.
+
+    The config goes first and the weights last: within one run the config never changes, so a kill between the two still leaves a
+    folder that loads. Raises `RunError`, naming the folder, when it cannot be written; the earlier files are then untouched.
+    """
+    folder = Path(folder)
+    stage = folder.with_name(f".{folder.name}-{os.getpid()}")
+    try:
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir(parents=True)
+        if hasattr(model, "save_pretrained"):
+            model.save_pretrained(stage)
+        else:
+            from safetensors.torch import save_file
+
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, stage / "model.safetensors")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(stage.iterdir(), key=lambda file: file.suffix in (".safetensors", ".bin")):
+            _to_disk(file)
+            os.replace(file, folder / file.name)
+    except Exception as error:  # the writers of weights raise their own kinds, not only OSError
+        raise RunError(f"{folder}: the weights could not be written ({error}). Free some disk space; what was there before is still whole.") from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _to_disk(file):
+    with open(file, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def load_weights(model, folder):
+    """Put the weights that `save_model` wrote into `model`, bit by bit. Raises `RunError` when they are missing or do not fit."""
+    from safetensors.torch import load_file
+
+    file = Path(folder) / "model.safetensors"
+    try:
+        model.load_state_dict(load_file(str(file)))
+    except Exception as error:
+        raise RunError(f"{file}: cannot be loaded into {type(model).__name__} ({str(error)[:300]}). Is it of another model?") from error
+
+
+def last_checkpoint(out):
+    """The newest checkpoint folder of the run `out`, or None."""
+    found = [folder for folder in Path(out).glob("checkpoint-*") if folder.name.split("-")[1].isdigit()]
+    return max(found, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+
+
+def remove_checkpoints(out, but=None):
+    """Delete the checkpoints of the run `out`, except the folder `but`."""
+    for folder in Path(out).glob("checkpoint-*"):
+        if folder != but:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def set_aside(out):
+    """Move an existing run out of the way, to `<name>-before-<time>` beside it; returns the new place, or None if there was none."""
+    out = Path(out)
+    if not out.exists():
+        return None
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(out.stat().st_mtime))
+    place = next(place for n in range(1000) if not (place := out.with_name(f"{out.name}-before-{stamp}" + f"-{n}" * bool(n))).exists())
+    os.replace(out, place)
+    return place
+
+
+class PeakMemory:
+    """Measure the memory, in MB, that a stretch of code takes on top of what was there: `with PeakMemory(device) as peak: ...; peak.mb`.
+
+    On a GPU: PyTorch's own peak of allocated memory, weights included. On a CPU: growth of the process's resident memory, sampled
+    every 10 ms, after handing freed memory back to the system where the C library can.
+    """
+
+    def __init__(self, device):
+        self.device, self.mb = torch.device(device), float("nan")
+
+    def __enter__(self):
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._start_sampling()
+        return self
+
+    def __exit__(self, *exception):
+        if self.device.type == "cuda":
+            self.mb = torch.cuda.max_memory_allocated(self.device) / 2**20
+        else:
+            self._stop.set()
+            self._thread.join()
+            self.mb = (self._peak - self._base) / 2**20
+
+    def _start_sampling(self):
+        import ctypes
+        import gc
+        import threading
+
+        import psutil  # accelerate brings it
+
+        gc.collect()
+        try:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        except (OSError, AttributeError):
+            pass
+        process, self._stop = psutil.Process(), threading.Event()
+        self._base = self._peak = process.memory_info().rss
+
+        def sample():
+            while not self._stop.wait(0.01):
+                self._peak = max(self._peak, process.memory_info().rss)
+
+        self._thread = threading.Thread(target=sample, daemon=True)
+        self._thread.start()

@@ -1,0 +1,229 @@
+"""One way to train everything: settings in; history, best weights and a record of the run out.
+
+Any model will do whose `forward(**batch)` returns an output with `.loss` (what `forward` does not name is kept from it).
+transformers' Trainer does the work, so accelerate, torchrun, mixed precision and reporting come with it; see `lib/runs.py`
+for the folder of a run. Needs torch, transformers, accelerate, numpy and pandas alone.
+"""
+import contextlib
+import inspect
+import zlib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from lib import runs
+from lib.losses import negative_si_snr
+
+CHOICES = {
+    "optimizer": ("Adam", "AdamW", "RAdam", "NAdam"),
+    "scheduler": ("cosine", "constant", "plateau"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "report_to": ("none", "mlflow", "tensorboard"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "progress": ("auto", "none"),
+}
+MAY_DIFFER = ("workers", "report_to", "progress")  # settings that a resumed run may change: they do not touch the numbers
+
+
+class SettingsError(ValueError):
+    """A setting that does not exist or cannot be; the message lists what can."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where, and what to try."""
+
+
+@dataclass
+class Settings:
+    """How to train. An epoch is one pass over the training data; a step is one batch."""
+
+    epochs: int = 10
+    batch_size: int = 4  # items a step, over all processes together
+    learning_rate: float = 1e-4
+    optimizer: str = "AdamW"  # Adam, AdamW, RAdam, NAdam
+    scheduler: str = "cosine"  # cosine: falls to 0 over all epochs; constant; plateau: halved when validation stands still for 2 epochs
+    warmup_steps: int = 0  # steps over which the learning rate rises from 0; for cosine and constant
+    weight_decay: float = 0.0  # not on biases and norms
+    patience: int = 5  # epochs without a better validation loss after which to stop; 0 never stops early
+    grad_clip: float = 5.0  # L2 norm of the whole gradient; 0 does not clip
+    precision: str = "auto"  # fp32, bf16 or fp16 autocast; auto: bf16 where the GPU or CPU has instructions for it, else fp32
+    seed: int = 0
+    workers: int = 0  # processes that load data
+    report_to: str = "none"  # none, mlflow, tensorboard
+    device: str = "auto"  # auto: the GPU where there is one; cpu, cuda, mps
+    progress: str = "auto"  # auto: a live curve in a notebook, a bar on a terminal, a line an epoch elsewhere; none
+
+    def __post_init__(self):
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise SettingsError(f"unknown {name} {getattr(self, name)!r}; known are: {', '.join(known)}")
+        for name, least in dict(epochs=1, batch_size=1, warmup_steps=0, patience=0, seed=0, workers=0).items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SettingsError(f"{name} is {value!r}; give a whole number from {least} on")
+        for name in ("learning_rate", "weight_decay", "grad_clip"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise SettingsError(f"{name} is {value!r}; give a number from 0 on")
+        if self.scheduler == "plateau" and self.warmup_steps:
+            raise SettingsError("warmup_steps works with the schedulers cosine and constant, not with plateau; set it to 0")
+
+    @classmethod
+    def of(cls, settings):
+        """Settings from a dict. An unknown name is a `SettingsError` that lists the known ones."""
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in settings if name not in known]:
+            raise SettingsError(f"unknown setting {', '.join(unknown)}; known are: {', '.join(known)}")
+        return cls(**settings)
+
+
+def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes=None, **settings):
+    """Train `model` on `train`, choose by the loss on `val`, keep everything in the folder `out`. Returns the history.
+
+    train, val: datasets of dicts. collate: list of items -> batch, default `pad`. score: `(output, batch) -> {name: (batch,)}`
+    for validation, default `score_extraction`. notes: a dict kept in settings.json (what model, what data). settings: see `Settings`.
+    resume: go on with an interrupted run in `out`; the history is then the one the uninterrupted run would have had.
+
+    The history has a row an epoch: epoch, train_loss, val_loss, val_<score>..., learning_rate, seconds; epoch 0 is the model as it
+    came in. `.attrs`: best_epoch, seconds, peak_memory_mb, precision, device. Afterwards the model holds the weights of the lowest
+    validation loss, which may be those it came with; they are in `out/best` too. Frozen parameters (see `lib.freezing`) stay.
+    Raises `SettingsError` for a setting, `RunError` for an `out` that is taken or does not fit, `TrainingError` when the loss is
+    not finite.
+    """
+    settings, out = Settings.of(settings), Path(out)
+    device = pick_device(settings.device)
+    precision = pick_precision(settings.precision, device)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainingError("every parameter is frozen, so there is nothing to train; open a part, for example freeze(model, depth=1)")
+    if not len(train) or not len(val):
+        raise TrainingError(f"there are {len(train)} items to train on and {len(val)} to validate on; both need at least one")
+    record = {**runs.describe(), "settings": asdict(settings), "device": _device_name(device), "precision": precision,
+              "run": _fingerprint(model, train, val), "notes": notes or {}, "finished": False}
+    earlier, checkpoint = _open(out, record, resume)
+    if earlier and earlier["finished"]:
+        runs.load_weights(model, out / "best")
+        return _with_attrs(runs.read_history(out / "history.csv"), earlier)
+    record = {**record, "started": earlier["started"]} if earlier else record
+    runs.write_json(out / "settings.json", record)
+
+    from lib.trainer import train as run_trainer  # importing transformers' Trainer takes seconds, so only here
+
+    with runs.PeakMemory(device) as peak:
+        history = run_trainer(model, train, val, out, settings, precision, device, checkpoint, collate or pad, score or score_extraction)
+    runs.load_weights(model, out / "best")
+    record.update(finished=True, seconds=round(float(history["seconds"].sum()), 3), peak_memory_mb=round(peak.mb, 1),
+                  best_epoch=int(history.loc[history["val_loss"].idxmin(), "epoch"]))
+    runs.write_json(out / "settings.json", record)
+    runs.remove_checkpoints(out)
+    return _with_attrs(history, record)
+
+
+def measure(model, data, *, collate=None, score=None, batch_size=8, device="auto", precision="fp32"):
+    """Score `model` on every item of `data`, in eval mode and without training anything. Returns a DataFrame, a row an item.
+
+    Columns are the scores' names (default: si_sdri in dB) and, where the items carry one, index. Leaves the model's modes as they were.
+    """
+    device = pick_device(device)
+    modes = {module: module.training for module in model.modules()}
+    model.to(device).eval()
+    autocast = contextlib.nullcontext() if (kind := pick_precision(precision, device)) == "fp32" else _autocast(device, kind)
+    accepted, rows = accepted_by(model), []
+    for batch in torch.utils.data.DataLoader(data, batch_size, collate_fn=collate or pad):
+        batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+        with torch.inference_mode(), autocast:
+            output = model(**{name: value for name, value in batch.items() if name in accepted})
+            columns = {name: values.float().cpu().numpy() for name, values in (score or score_extraction)(output, batch).items()}
+        index = {"index": batch["index"].cpu().numpy()} if "index" in batch else {}
+        rows.append(pd.DataFrame({**index, **columns}))
+    for module, mode in modes.items():
+        module.training = mode
+    return pd.concat(rows, ignore_index=True)
+
+
+def pad(items):
+    """A batch of dicts: tensors stacked, those of unequal length zero-padded at the end with their lengths beside them.
+
+    The lengths of `mix` are called `lengths`, those of another name `<name>_lengths`.
+    """
+    batch = {}
+    for name in items[0]:
+        values = [torch.as_tensor(item[name]) for item in items]
+        if values[0].dim() and len({len(value) for value in values}) > 1:
+            batch["lengths" if name == "mix" else f"{name}_lengths"] = torch.tensor([len(value) for value in values])
+            batch[name] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
+        else:
+            batch[name] = torch.stack(values)
+    return batch
+
+
+def score_extraction(output, batch):
+    """SI-SDRi in dB of each item, `{"si_sdri": (batch,)}`, where there are an estimate, a mixture and a target; else nothing."""
+    if getattr(output, "est", None) is None or not {"mix", "target"} <= set(batch):
+        return {}
+    lengths = batch.get("lengths")
+    return {"si_sdri": negative_si_snr(batch["mix"], batch["target"], lengths) - negative_si_snr(output.est, batch["target"], lengths)}
+
+
+def accepted_by(model):
+    """The names that the model's `forward` takes."""
+    return set(inspect.signature(type(model).forward).parameters) - {"self"}
+
+
+def pick_device(device):
+    """"auto", "cpu", "cuda" or "mps" -> torch.device; `SettingsError` where this machine has none of the kind asked for."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = next(name for name in there if there[name]) if device == "auto" else device
+    if not there[name]:
+        raise SettingsError(f"device {name!r} is not there; this machine has: {', '.join(kind for kind in there if there[kind])}")
+    return torch.device(name)
+
+
+def pick_precision(precision, device):
+    """What "auto" means on `device`: bf16 where the hardware multiplies it natively (measured 2 to 2.4 times faster), else fp32."""
+    if precision == "fp16" and device.type == "cpu":
+        raise SettingsError("precision 'fp16' needs a GPU; on a CPU use auto, fp32 or bf16")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp32"
+    probes = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return "bf16" if device.type == "cpu" and any(probe and probe() for probe in probes) else "fp32"
+
+
+def _autocast(device, precision):
+    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+
+
+def _device_name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def _fingerprint(model, train, val):
+    """What a resumed run must have in common with the one it goes on with."""
+    open_names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters()),
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "trainable_names": zlib.crc32("\n".join(open_names).encode()), "train_items": len(train), "val_items": len(val)}
+
+
+def _open(out, record, resume):
+    """Return (settings.json of the earlier run, its last checkpoint), each None where there is none; `RunError` when `out` is taken."""
+    if not out.exists() or not any(out.iterdir()):
+        return None, None
+    if not resume:
+        raise runs.RunError(f"{out}: there is already a run here. Pass resume=True to go on with it, choose another folder, or move it away "
+                            "with lib.runs.set_aside.")
+    earlier = runs.read_json(out / "settings.json")
+    pairs = [(name, earlier["settings"].get(name), value) for name, value in record["settings"].items() if name not in MAY_DIFFER]
+    pairs += [("precision", earlier["precision"], record["precision"])]
+    pairs += [(name, earlier["run"].get(name), value) for name, value in record["run"].items()]
+    if changed := [f"{name} was {before!r} and is {now!r}" for name, before, now in pairs if before != now]:
+        raise runs.RunError(f"{out}: cannot go on with this run, for {'; '.join(changed)}. Ask for the same, or choose another folder.")
+    return earlier, runs.last_checkpoint(out)
+
+
+def _with_attrs(history, record):
+    history.attrs.update({name: record[name] for name in ("best_epoch", "seconds", "peak_memory_mb", "precision", "device")})
+    return history
