@@ -221,16 +221,17 @@ def missing_packages(python):
     names = re.findall(r"^([A-Za-z0-9][\w.-]*)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
     code = ("import importlib.metadata as m, sys\nfor n in sys.argv[1:]:\n"
             "    try: m.version(n)\n    except m.PackageNotFoundError: print(n)")
-    done = subprocess.run([python, "-c", code, *names], capture_output=True, text=True)
-    if done.returncode:
-        raise Failure(f"{python} does not run: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout.split()
+    try:
+        return subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Failure(f"{python} is no Python that runs ({error}); WORKBOOK_PYTHON names it.") from None
 
 
 def set_up(here=False):
     """The Python to run with: `.venv`'s, made and filled where needed; this one (`here`); or the one WORKBOOK_PYTHON names."""
     python = sys.executable if here else os.environ.get("WORKBOOK_PYTHON")
     if python:
+        python = os.path.abspath(shutil.which(python) or python)
         missing = missing_packages(python)
         if missing:
             raise Failure(f"{python} lacks {', '.join(missing)}: `{python} -m pip install -r requirements.txt`.")
@@ -515,6 +516,9 @@ def main(arguments=None):
         return test(known.here) if known.command == "test" else run(known.chapters, known.pairs, known.here)
     except Failure as failure:
         print(f"\n{failure}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"\nA file or folder could not be used: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The same command takes up what is installed and fetched.", file=sys.stderr)

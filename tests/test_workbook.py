@@ -169,6 +169,12 @@ def test_an_active_environment_that_lacks_packages_is_told_which(place):
     assert workbook.set_up(here=True) == Path(sys.executable)
 
 
+def test_a_python_that_is_none_is_named(place, monkeypatch, capsys):
+    monkeypatch.setenv("WORKBOOK_PYTHON", str(place / "no-python"))
+    assert workbook.main(["run", "02"]) == 1
+    assert f"{place / 'no-python'} is no Python that runs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("log, expected", [
     ("  error: [Errno 2] No such file or directory: 'gcc'\n  ERROR: Failed building wheel for webrtcvad\n", "webrtcvad .* build-essential"),
     ("  error: command '/usr/bin/gcc' failed with exit code 1\nERROR: Failed building wheel for pesq", "pesq .* build-essential"),
