@@ -33,6 +33,15 @@ REQUIREMENTS = ROOT / "requirements.txt"
 VENV = ROOT / ".venv"
 MAIN_JOB = ["01", "02", "03"]
 COLUMNS = {"si_sdr": "SI-SDR", "si_sdri": "SI-SDRi", "pesq": "PESQ", "estoi": "ESTOI", "share_over_1_db": "over 1 dB"}
+FETCH = """
+import sys
+from lib.data import voices
+try:
+    table = voices.load()
+except voices.VoicesError as error:
+    sys.exit(str(error))
+print(f"Voices: {table.speaker.nunique()} speakers, {table.seconds.sum() / 3600:.1f} hours.")
+"""
 
 
 class Failure(Exception):
@@ -280,8 +289,7 @@ def clock(seconds):
 def fetch_voices(python):
     """Fill the cache of voices before the first chapter needs it. True where that worked."""
     print("Voices: fetching and decoding what the cache lacks (the first time 2 to 5 minutes) ...", flush=True)
-    return call(python, "-c", "from lib.data import voices\ntable = voices.load()\n"
-                "print(f'Voices: {table.speaker.nunique()} speakers, {table.seconds.sum() / 3600:.1f} hours.')") == 0
+    return call(python, "-c", FETCH) == 0
 
 
 def sections(notebook, injected):
