@@ -1,0 +1,187 @@
+"""Endless mixtures made on the fly for pretraining: item `i` is a function of the seed and `i` alone.
+
+Waves are float32 `(samples,)` at 16 kHz in [-1, 1]. All voices lie in one 16-bit memory-mapped file in the cache, so that
+worker processes share it. Augmentation is there so that nothing leans on a package's own noise floor, codec or level.
+"""
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soxr
+from scipy.signal import fftconvolve
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from lib import audio
+from lib.data import cache_dir
+
+SR = 16000
+GAP = int(0.15 * SR)  # silence between two recordings of one person that follow each other in a segment
+
+
+def pack(voices):
+    """Write the recordings of `voices` one after another into a 16-bit file in the cache; return it with its index.
+
+    The index has a row a recording: speaker, sex, first (sample), samples. Made once for one list of files.
+    """
+    voices = voices.sort_values(["speaker", "path"]).reset_index(drop=True)
+    key = hashlib.sha256("\n".join(Path(p).name + s for p, s in zip(voices.path, voices.speaker)).encode()).hexdigest()[:16]
+    file, table = cache_dir() / f"packed_{key}.i16", cache_dir() / f"packed_{key}.csv"
+    if not table.is_file():
+        part, rows, first = file.with_suffix(".part"), [], 0
+        with part.open("wb") as out:
+            for row in tqdm(voices.itertuples(), total=len(voices), desc="pack voices"):
+                wave = audio.read(row.path)
+                out.write((wave * 32767).round().astype("<i2").tobytes())
+                rows.append((row.speaker, row.sex, first, len(wave)))
+                first += len(wave)
+        os.replace(part, file)
+        pd.DataFrame(rows, columns=["speaker", "sex", "first", "samples"]).to_csv(table, index=False)
+    return np.memmap(file, dtype="<i2", mode="r"), pd.read_csv(table, dtype={"speaker": str, "sex": str})
+
+
+class EndlessMixtures(Dataset):
+    """`items` mixtures of `seconds` with an enrollment of `enrollment_seconds`, from the speakers of one split.
+
+    Item: dict(mix, target, enrollment), float32 `(samples,)`. A target is a woman as often as a man, an interferer is of
+    the target's sex with `same_sex` chance; SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down
+    (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added.
+    """
+
+    def __init__(self, voices, items, seed=0, seconds=3.0, enrollment_seconds=3.0, sir_db=(-5.0, 5.0), same_sex=0.6,
+                 second_interferer=0.2, noise_share=0.4, noise_snr_db=(5.0, 20.0), augment=True, music=()):
+        self.samples, self.index = pack(voices)
+        self.items, self.seed, self.augment = items, seed, augment
+        self.length, self.enrollment_length = int(seconds * SR), int(enrollment_seconds * SR)
+        self.sir_db, self.same_sex, self.second = sir_db, same_sex, second_interferer
+        self.noise_share, self.noise_snr_db = noise_share, noise_snr_db
+        enough = self.index.groupby("speaker").samples.sum() > 1.5 * (self.length + self.enrollment_length)
+        self.rows = {name: group for name, group in self.index.groupby("speaker") if enough[name]}
+        if len(self.rows) < 2:
+            raise ValueError("fewer than two speakers have enough speech for a mixture with an enrollment; bring more voices")
+        self.sex = {name: str(group.sex.iloc[0]) for name, group in self.rows.items()}
+        self.by_sex = {sex: [n for n in self.rows if self.sex[n] == sex] for sex in ("F", "M") if sex in self.sex.values()}
+        if not self.by_sex:  # voices without that label: all alike
+            self.by_sex, self.sex = {"?": list(self.rows)}, dict.fromkeys(self.rows, "?")
+        self.weight = {name: float(group.samples.sum()) ** 0.5 for name, group in self.rows.items()}
+        self.music = [(audio.read(path) * 32767).astype("<i2") for path in music]
+
+    def __len__(self):
+        return self.items
+
+    def __getitem__(self, i):
+        rng = np.random.default_rng([self.seed, int(i)])
+        name = self._speaker(rng, self.by_sex[rng.choice(list(self.by_sex))])
+        speed = self._speed(rng)
+        target, used = self._speech(rng, name, self.length, speed)
+        enrollment, _ = self._speech(rng, name, self.enrollment_length, speed, avoid=used)
+        room = self._room(rng)
+        target = self._shape(rng, target, room)
+        others = []
+        for _ in range(1 + (rng.random() < self.second)):
+            same = [n for n in self.by_sex[self.sex[name]] if n != name]
+            rest = [n for n in self.rows if self.sex[n] != self.sex[name]]
+            pool = same if same and (rng.random() < self.same_sex or not rest) else rest
+            wave, _ = self._speech(rng, self._speaker(rng, pool), self.length, self._speed(rng))
+            others.append(_unit(self._shape(rng, wave, self._room(rng) if room is not None else None)))
+        target, rest = _unit(target), _unit(sum(others)) * 10 ** (-rng.uniform(*self.sir_db) / 20)
+        if rng.random() < self.noise_share:
+            rest = rest + _unit(self._noise(rng, name)) * 10 ** (-rng.uniform(*self.noise_snr_db) / 20)
+        mix = target + rest
+        mix, target = self._channel(rng, mix, target)
+        gain = 10 ** (rng.uniform(-32, -14) / 20) if self.augment else 0.1
+        gain = min(gain / (np.sqrt(np.mean(mix**2)) + 1e-9), 0.95 / (np.abs(mix).max() + 1e-9))
+        enrollment = _unit(self._shape(rng, enrollment, self._room(rng)))
+        if self.augment and rng.random() < 0.25:
+            noise = np.resize(_unit(self._noise(rng, name)), len(enrollment))
+            enrollment = enrollment + noise * 10 ** (-rng.uniform(10, 25) / 20)
+        enrollment, _ = self._channel(rng, enrollment, None)
+        level = 10 ** (rng.uniform(-32, -14) / 20) if self.augment else 0.1
+        enrollment = np.clip(_unit(enrollment) * level, -1, 1)
+        return {"mix": (mix * gain).astype(np.float32), "target": (target * gain).astype(np.float32),
+                "enrollment": enrollment.astype(np.float32)}
+
+    def _speaker(self, rng, names):
+        weight = np.array([self.weight[n] for n in names])
+        return names[rng.choice(len(names), p=weight / weight.sum())]
+
+    def _speed(self, rng):
+        return float(rng.choice([0.84, 0.88, 0.92, 0.96, 1.0, 1.0, 1.04, 1.08, 1.13, 1.18])) if self.augment else 1.0
+
+    def _speech(self, rng, name, length, speed, avoid=()):
+        """`length` samples of one person's recordings in a row, none of them in `avoid`; returns them with their rows."""
+        rows = self.rows[name]
+        need, first, starts = int(length * speed) + 64, rows["first"].to_numpy(), rows["samples"].to_numpy()
+        order = np.roll(np.arange(len(rows)), -int(rng.integers(len(rows))))
+        order = [k for k in order if k not in avoid] or list(order)
+        parts, used, have = [], set(), 0
+        for k in order:
+            offset = int(rng.integers(max(1, starts[k] - need // 2))) if not parts else 0
+            take = int(min(starts[k] - offset, need - have))
+            parts += [self.samples[first[k] + offset: first[k] + offset + take], np.zeros(GAP, "<i2")]
+            used.add(int(k))
+            have += take + GAP
+            if have >= need:
+                break
+        wave = np.concatenate(parts).astype(np.float32) / 32768
+        if speed != 1.0:
+            wave = soxr.resample(wave[:need], SR * speed, SR, quality="MQ")
+        wave = wave[:length]
+        return np.pad(wave, (0, length - len(wave))), used
+
+    def _shape(self, rng, wave, room):
+        """A random smooth equaliser and, where given, a room."""
+        if not self.augment:
+            return wave
+        if rng.random() < 0.5:
+            spectrum = np.fft.rfft(wave)
+            knots = rng.uniform(-6, 6, 6)
+            spectrum *= 10 ** (np.interp(np.linspace(0, 5, len(spectrum)), np.arange(6), knots) / 20)
+            wave = np.fft.irfft(spectrum, len(wave))
+        return wave if room is None else fftconvolve(wave, room)[: len(wave)]
+
+    def _room(self, rng):
+        """A quarter of the time the impulse response of a made-up room: direct sound and an exponentially falling tail."""
+        if not self.augment or rng.random() > 0.25:
+            return None
+        t = np.arange(int(rng.uniform(0.12, 0.5) * SR))
+        tail = rng.standard_normal(len(t)) * np.exp(-6.9 * t / len(t)) * (t > 0.002 * SR)
+        tail *= 10 ** (-rng.uniform(0, 12) / 20) / np.sqrt((tail**2).sum())
+        tail[0] = 1.0
+        return tail
+
+    def _noise(self, rng, name):
+        """Music, babble of five people other than `name`, or noise whose spectrum falls by 0 to 6 dB an octave."""
+        kind = rng.random()
+        if self.music and kind < 0.35:
+            song = self.music[rng.integers(len(self.music))]
+            start = int(rng.integers(max(1, len(song) - self.length)))
+            return np.resize(song[start: start + self.length], self.length).astype(np.float32)
+        if kind < 0.55:
+            names = [n for n in self.rows if n != name]
+            return sum(_unit(self._speech(rng, n, self.length, 1.0)[0]) for n in rng.choice(names, 5))
+        spectrum = np.fft.rfft(rng.standard_normal(self.length))
+        return np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 20) ** rng.uniform(0, 1), self.length)
+
+    def _channel(self, rng, mix, target):
+        """Band limit and coarse quantisation, as telephones and codecs do; the target gets the same filter."""
+        if self.augment and rng.random() < 0.3:
+            top = rng.uniform(3300, 7000)
+
+            def low_pass(x):
+                spectrum = np.fft.rfft(x)
+                return np.fft.irfft(spectrum / (1 + (np.fft.rfftfreq(len(x), 1 / SR) / top) ** 24), len(x))
+
+            mix, target = low_pass(mix), None if target is None else low_pass(target)
+        if self.augment and rng.random() < 0.15:
+            peak = np.abs(mix).max() + 1e-9
+            coded = np.sign(mix) * np.log1p(255 * np.abs(mix) / peak) / np.log(256)  # mu-law, 8 bit
+            coded = np.round(coded * 127) / 127
+            mix = np.sign(coded) * (256 ** np.abs(coded) - 1) / 255 * peak
+        return mix, target
+
+
+def _unit(wave):
+    return wave / (np.sqrt(np.mean(np.square(wave))) + 1e-6)

@@ -1,0 +1,187 @@
+"""How the starter in `pretrained/starter` was made: `python -m lib.pretraining OUT`. One resumable command, one seed.
+
+Two stages, both on mixtures of Train speakers made on the fly (`lib.data.streaming`):
+1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
+   speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
+2. extract: the x-vector stands still, everything after it learns to separate, by negative SI-SNR and a spectral term.
+A second call goes on from the last checkpoint; with fewer `--extract-steps` the learning rate falls sooner.
+"""
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lib  # noqa: F401  (before transformers' Trainer: makes torchaudio importable)
+from lib.losses import negative_si_snr
+from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+
+SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768,
+             magnitude_power=0.3, dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.1)
+WINDOW = 160  # frames of 10 ms that the teacher hears at a time
+
+
+class Teacher(nn.Module):
+    """Resemblyzer's encoder on batches of waves: the embedding (scaled) and the last hidden state, together `(batch, 512)`."""
+
+    def __init__(self):
+        super().__init__()
+        import librosa
+        from resemblyzer import VoiceEncoder
+
+        self.encoder = VoiceEncoder("cpu", verbose=False).eval().requires_grad_(False)
+        self.register_buffer("mel", torch.from_numpy(librosa.filters.mel(sr=16000, n_fft=400, n_mels=40)))
+        self.register_buffer("window", torch.hann_window(400))
+
+    @torch.no_grad()
+    def forward(self, wave):
+        """`(batch, samples)` -> `(batch, 512)`, entries of the order of one."""
+        level = wave.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-6)
+        wave = wave * (10 ** (-30 / 20) / level).clamp_min(1.0)  # Resemblyzer raises quiet waves to -30 dBFS
+        power = torch.stft(wave, 400, 160, window=self.window, pad_mode="constant", return_complex=True).abs().square()
+        mels = (self.mel @ power).transpose(1, 2)
+        count = max(1, round(mels.shape[1] / WINDOW))
+        starts = np.linspace(0, max(0, mels.shape[1] - WINDOW), count).astype(int)
+        pieces = torch.stack([mels[:, s: s + WINDOW] for s in starts], dim=1).flatten(0, 1)
+        _, (hidden, _) = self.encoder.lstm(pieces)
+        voice = F.normalize(F.relu(self.encoder.linear(hidden[-1])), dim=-1)
+        voice = F.normalize(voice.view(len(wave), count, -1).mean(1), dim=-1)
+        return torch.cat([16 * voice, 2 * hidden[-1].view(len(wave), count, -1).mean(1)], dim=-1)
+
+
+class Distil(nn.Module):
+    """Stage 1: the x-vector against the teacher, on the enrollment and on the mixture."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.teacher = model, Teacher()
+
+    def forward(self, mix, target, enrollment):
+        wave = torch.cat([enrollment[:, : mix.shape[1]], mix[:, : enrollment.shape[1]]])
+        with torch.autocast(wave.device.type, enabled=False):
+            said = self.teacher(wave)
+        own = self.model.xvector_model(wave).float()
+        likeness = F.cosine_similarity(own[:, :256], said[:, :256])
+        loss = F.mse_loss(own, said) + (1 - likeness).mean() * 5
+        return {"loss": loss, "score": likeness.view(2, -1).T.detach()}
+
+
+class Extract(nn.Module):
+    """Stage 2: the extractor behind a speaker encoder that stands still."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        model.xvector_model.requires_grad_(False)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.model.xvector_model.eval()
+        return self
+
+    def forward(self, mix, target, enrollment):
+        model = self.model
+        with torch.no_grad():
+            enrolled, heard = model.xvector_model(enrollment), model.xvector_model(mix)
+            spectrum, reference = model.stft(mix), model.stft(target)
+        mask = model.mask(spectrum.abs(), model.condition(enrolled.float(), heard.float()))
+        est = model.istft(spectrum * mask, mix.shape[-1])
+        si_snr = -negative_si_snr(est, target)
+        scale = reference.abs().mean((1, 2), keepdim=True) + 1e-8
+        spectral = ((spectrum.abs() * mask / scale + 1e-4) ** 0.5 - (reference.abs() / scale + 1e-4) ** 0.5).abs().mean((1, 2))
+        improvement = si_snr + negative_si_snr(mix, target)
+        return {"loss": (-si_snr.clamp_max(25) + 5 * spectral).mean(), "score": improvement.detach()}
+
+
+def train(module, data, val, out, steps, learning_rate, batch_size, decay, workers, every):
+    """Run one stage through transformers' Trainer, from its last checkpoint where there is one."""
+    from torch.utils.data import SequentialSampler
+    from transformers import Trainer, TrainingArguments
+    from transformers.trainer_utils import get_last_checkpoint
+
+    class InOrder(Trainer):
+        def _get_train_sampler(self, *args, **kwargs):  # items are already random; their order makes a resume exact
+            return SequentialSampler(self.train_dataset)
+
+    gpu = torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(out), max_steps=steps, per_device_train_batch_size=batch_size, per_device_eval_batch_size=batch_size,
+        learning_rate=learning_rate, warmup_steps=min(300, steps // 10), weight_decay=0.01, max_grad_norm=1.0,
+        lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": int(decay * steps), "min_lr_ratio": 0.01},
+        bf16=True, use_cpu=not gpu, eval_strategy="steps", eval_steps=every, save_steps=every, save_total_limit=2,
+        logging_steps=every, logging_first_step=True, dataloader_num_workers=workers, dataloader_persistent_workers=workers > 0,
+        report_to="none", disable_tqdm=True, remove_unused_columns=False, label_names=["target"], seed=0)
+    trainer = InOrder(model=module, args=arguments, train_dataset=data, eval_dataset=val,
+                      compute_metrics=lambda p: {"score": float(np.mean(p.predictions))})
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
+    (out / "history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+    return trainer.state.log_history
+
+
+CONDITIONS = {  # what the starter is measured on: Test speakers, 5 s, enrollment of 4 s from other recordings, SIR uniform in -5 to 5 dB
+    "two speakers": dict(noise_share=0.0), "with background at 10 to 20 dB": dict(noise_share=1.0, noise_snr_db=(10.0, 20.0))}
+
+
+def score(folder, voices, music=(), items=300, seed=99):
+    """SI-SDRi in dB of the model in `folder` on the Test speakers of `voices`: a DataFrame, a row a condition, with 95 % intervals."""
+    import pandas as pd
+
+    from lib.data.streaming import EndlessMixtures
+    from lib.metrics import bootstrap_interval, si_sdri
+
+    model, rows = ConVoiFilter.from_pretrained(folder), []
+    for name, condition in CONDITIONS.items():
+        data = EndlessMixtures(voices[voices.split == "Test"], items, seed, 5.0, 4.0, augment=False, second_interferer=0.0,
+                               same_sex=0.5, music=music, **condition)
+        gains = []
+        for i in range(items):
+            item = data[i]
+            with torch.no_grad():
+                est = model(torch.from_numpy(item["mix"])[None], enrollment=torch.from_numpy(item["enrollment"])[None]).est[0].numpy()
+            gains.append(float(si_sdri(est, item["target"], item["mix"])))
+        gains = np.array(gains)
+        mean, low, high = bootstrap_interval(gains)
+        rows.append({"condition": name, "mixtures": items, "si_sdri": mean, "low": low, "high": high,
+                     "over_1_db": (gains > 1).mean(), "below_0_db": (gains < 0).mean()})
+    return pd.DataFrame(rows).round(3)
+
+
+def main(arguments=None):
+    """Distil, extract, save the model in half precision into OUT/model, and score it."""
+    parser = argparse.ArgumentParser(description="Pretrain the starter on the Train speakers of the Debian voices.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--distil-steps", type=int, default=1500)
+    parser.add_argument("--extract-steps", type=int, default=5000)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--every", type=int, default=100, help="steps between validations and checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--score", type=Path, metavar="FOLDER", help="train nothing; score the model in FOLDER")
+    options = parser.parse_args(arguments)
+    from lib.data import voices as sources
+    from lib.data.streaming import EndlessMixtures
+
+    torch.manual_seed(options.seed)
+    voices, music = sources.load("debian"), sources.background_music()
+    if options.score:
+        print(score(options.score, voices, music).to_string(index=False))
+        return
+    heard, unheard = voices[voices.split == "Train"], voices[voices.split == "Val"]
+    start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
+    common = dict(every=options.every, batch_size=options.batch_size, workers=options.workers)
+    for stage, steps, rate, decay in ((Distil, options.distil_steps, 2e-3, 0.4), (Extract, options.extract_steps, 1e-3, 0.25)):
+        seed = options.seed + 1000 * (stage is Extract)
+        data = EndlessMixtures(heard, steps * options.batch_size, seed, 3.0, 3.2, music=music)
+        val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
+        train(stage(model), data, val, options.out / stage.__name__.lower(), steps, rate, decay=decay, **common)
+    model.half().save_pretrained(options.out / "model")
+    score(options.out / "model", voices, music).to_csv(options.out / "scores.csv", index=False)
+    print(f"saved {options.out / 'model'} after {(time.time() - start) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Endless mixtures: each a function of seed and index, ratios as asked, enrollment from other recordings."""
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import audio
+from lib.data import streaming
+from lib.data.streaming import EndlessMixtures
+
+SR = 16000
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory):
+    """Four people whose recordings are steps of constant value, a value a recording, so that a sample tells where it is from."""
+    folder, rows = tmp_path_factory.mktemp("voices"), []
+    for person in range(4):
+        for k in range(8):
+            value = (1 + person * 8 + k) / 64
+            wave = np.full(SR, value, dtype=np.float32) * np.where(np.arange(SR) % 2, 1, -1)
+            audio.write(folder / f"{person}_{k}.flac", wave)
+            rows.append((f"p{person}", str(folder / f"{person}_{k}.flac"), "FM"[person % 2]))
+    return pd.DataFrame(rows, columns=["speaker", "path", "sex"])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
+
+
+def test_an_item_depends_on_seed_and_index_alone(voices):
+    first, again, other = EndlessMixtures(voices, 9, 3, 1.0, 1.0), EndlessMixtures(voices, 50, 3, 1.0, 1.0), EndlessMixtures(voices, 9, 4, 1.0, 1.0)
+    first[2]  # the order of calls must not matter
+    for name in ("mix", "target", "enrollment"):
+        assert np.array_equal(first[5][name], again[5][name])
+        assert first[5][name].dtype == np.float32 and first[5][name].shape == (SR,)
+        assert np.abs(first[5][name]).max() <= 1
+    assert not np.array_equal(first[5]["mix"], other[5]["mix"]) and not np.array_equal(first[5]["mix"], first[6]["mix"])
+
+
+def test_ratio_is_the_one_asked_for(voices):
+    data = EndlessMixtures(voices, 20, 0, 1.0, 1.0, sir_db=(3.0, 3.0), second_interferer=0.0, noise_share=0.0, augment=False)
+    for i in range(20):
+        item = data[i]
+        assert audio.rms_db(item["target"]) - audio.rms_db(item["mix"] - item["target"]) == pytest.approx(3.0, abs=0.01)
+
+
+def test_enrollment_is_of_the_target_from_other_recordings(voices):
+    data = EndlessMixtures(voices, 40, 1, 2.0, 2.0, augment=False)
+    for i in range(10):
+        rng = np.random.default_rng(i)
+        target, used = data._speech(rng, "p1", 2 * SR, 1.0)
+        enrollment, kept = data._speech(rng, "p1", 2 * SR, 1.0, avoid=used)
+        assert used and kept and not used & kept
+        heard = {round(float(value) * 64) for value in np.abs(np.concatenate([target, enrollment])) if value > 1e-3}
+        assert heard <= set(range(9, 17))
+
+
+def test_women_are_targets_as_often_as_men(voices, monkeypatch):
+    names = []
+    speech = EndlessMixtures._speech
+    monkeypatch.setattr(EndlessMixtures, "_speech", lambda self, rng, name, *rest, **more: names.append(name) or speech(self, rng, name, *rest, **more))
+    data = EndlessMixtures(voices[voices.speaker != "p3"], 200, 0, 0.5, 0.5, second_interferer=0.0, noise_share=0.0, augment=False)
+    for i in range(200):
+        names.clear()
+        data[i]
+        assert names[0] == names[1] != names[2]
+        monkeypatch.setattr(data, "count", getattr(data, "count", 0) + (names[0] == "p1"), raising=False)
+    assert 75 < data.count < 125  # one man against two women
+
+
+def test_packing_is_done_once(voices, monkeypatch):
+    samples, index = streaming.pack(voices)
+    assert len(samples) == len(voices) * SR == index.samples.sum()
+    monkeypatch.setattr(audio, "read", lambda path: pytest.fail("read again"))
+    assert np.array_equal(streaming.pack(voices)[0], samples)
+
+
+def test_too_few_speakers_is_said(voices):
+    with pytest.raises(ValueError, match="fewer than two speakers"):
+        EndlessMixtures(voices[voices.speaker == "p0"], 5)
