@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from made_voices import make_voices
 
 from lib import audio
+from lib.data import inspection, mixtures
 from lib.data.dataset import DatasetError, check_dataset, collate, open_dataset
 
 SR = 16000
@@ -159,3 +161,27 @@ def test_collate_pads_and_gives_lengths(folder):
 def test_segment_seconds_cuts_mix_and_target_alike(folder):
     item = open_dataset(folder, "Test", segment_seconds=0.25)[2]
     assert len(item["mix"]) == len(item["target"]) == SR // 4 and len(item["enrollment"]) == 2.5 * SR
+
+
+def test_ready_made_folder_can_be_looked_into_without_a_manifest(folder):
+    assert inspection.is_ready_made(folder) and not inspection.is_ready_made(folder / "Test_Dataset")
+    table = inspection.facts(folder)
+    assert table["index"].tolist() == [1, 2, 3] and table["sir_db"].between(19.9, 20.1).all()  # mix = 0.9 target: the rest is a tenth
+    waves = inspection.take_apart(folder, "Test", 2)
+    assert list(waves) == ["mixture", "enrollment", "all but the target", "target"]
+    assert np.allclose(waves["mixture"], waves["target"] + waves["all but the target"], atol=1e-6)
+    voices = inspection.voices_of(folder)
+    assert len(voices) == 6 and set(voices["speaker"]) == {"somebody in Test"} and set(voices["split"]) == {"Test"}
+
+
+def test_built_folder_can_be_looked_into(tmp_path):
+    mixtures.build(make_voices(tmp_path / "v"), tmp_path / "d", train=3, val=2, test=2, background_share=1.0, progress=False)
+    table = inspection.facts(tmp_path / "d")
+    assert table.groupby("split").size().to_dict() == {"Train": 3, "Val": 2, "Test": 2} and table["snr_db"].round(1).eq(6.0).all()
+    waves = inspection.take_apart(tmp_path / "d", "Val", 2)
+    mixture, *rest, target = waves.values()
+    assert np.allclose(mixture, sum(rest[1:], target), atol=1e-6)  # the first of the rest is the enrollment
+    assert any(label.startswith("interferer (val") for label in waves) and any(label.startswith("background (") for label in waves)
+    with pytest.raises(mixtures.MixtureError, match="no mixture 9 in Val"):
+        inspection.take_apart(tmp_path / "d", "Val", 9)
+    assert set(inspection.voices_of(tmp_path / "d")["speaker"]) <= {f"{split}{k}" for split in ("train", "val", "test") for k in range(6)}

@@ -95,7 +95,7 @@ def _enrollment_and_target(rng, files, library, settings):
         target = enrollment and fill(rng, rest, library, settings.samples, settings.gap_samples)
         if target:
             return enrollment, target
-    raise NotEnough("silent target")
+    raise NotEnough("too little audible speech of the target")
 
 
 def _talk(rng, files, library, settings):
@@ -104,7 +104,7 @@ def _talk(rng, files, library, settings):
     order = (names[k] for _ in range(settings.samples // MIN_PIECE + 1) for k in rng.permutation(len(names)))
     pieces = fill(rng, order, library, settings.samples, settings.gap_samples)
     if not pieces:
-        raise NotEnough("silent interferer")
+        raise NotEnough("too little audible speech of an interferer")
     return pieces
 
 
