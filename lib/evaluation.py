@@ -64,7 +64,7 @@ def evaluate(systems, dataset, chosen=METRICS, limit=None, facts=None, threads=2
         if len(made.waves) != len(dataset):
             raise ValueError(f"{name}: {len(made.waves)} estimates for a dataset of {len(dataset)}; give one an item, in its order.")
     measured = {metric: set(spread(len(dataset), limit.get(metric))) for metric in chosen}
-    with ThreadPoolExecutor(threads) as pool:
+    with metrics.one_thread(), ThreadPoolExecutor(threads) as pool:
         jobs = [pool.submit(_rows, systems, dataset, place, [metric for metric in chosen if place in measured[metric]])
                 for place in range(len(dataset))]
         rows = [row for job in tqdm(jobs, desc="measure", disable=not progress) for row in job.result()]

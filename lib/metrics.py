@@ -6,7 +6,9 @@ axis, in dB, higher is better; the others take one wave `(samples,)`.
 The rule for silence. A silent *reference* has no ratio to compare with: NaN. A silent *estimate* gets the worst value there is:
 -60 dB (`FLOOR_DB`), PESQ 1, ESTOI 0, similarity 0. So a system that answers with silence is counted, and counted as bad.
 """
+import contextlib
 import functools
+import threading
 import warnings
 from typing import NamedTuple
 
@@ -19,6 +21,8 @@ SR = 16000  # Hz; PESQ in wide band, DNSMOS and the speaker encoder are defined 
 FLOOR_DB, CEILING_DB = -60.0, 100.0  # ratios are kept within these, so that one silent estimate does not make a mean infinite
 SILENT_POWER = 1e-20  # mean power (-200 dBFS) below which only rounding is left
 TOO_SHORT_FOR_STOI = 1e-5  # what pystoi returns, with a warning, for too few frames with speech: it would read like a bad score
+ENCODER_LOCK = threading.Lock()  # the number of threads is the process's, so one at a time changes it
+SDR_DIAGONAL = 1e-10  # added to the diagonal of the system that finds the filter: for a pure tone it would have no single solution
 SDR_TAPS = 512  # length of the distortion filter that BSS Eval forgives
 
 
@@ -51,9 +55,9 @@ def sdr(est, ref):
 
     est, ref, back = _pair(est, ref)
     usable = (_power(ref) > SILENT_POWER) & (_power(est) > SILENT_POWER)
-    filler = torch.linspace(-1, 1, ref.shape[-1], dtype=ref.dtype, device=ref.device)  # stands in where the rule below decides
+    filler = torch.randn(ref.shape[-1], generator=torch.Generator().manual_seed(0)).to(ref)  # stands in where the rule below decides
     safe = [torch.where(usable[..., None], wave, filler) for wave in (est, ref)]
-    ratio = -fast_bss_eval.sdr_loss(*safe, filter_length=SDR_TAPS, pairwise=False)
+    ratio = -fast_bss_eval.sdr_loss(*safe, filter_length=SDR_TAPS, load_diag=SDR_DIAGONAL, pairwise=False)
     return back(_limit(ratio, est, ref))
 
 
@@ -128,7 +132,20 @@ def similarity(est, enrollment, sr=SR, embedded=None):
 
 def voice_embedding(wave):
     """Resemblyzer's embedding `(256,)` of `wave` `(samples,)` at 16 kHz, of length 1; the wave is brought to -30 dBFS first."""
-    return _voice_encoder().embed_utterance(audio.set_level(_numpy(wave), -30.0))
+    encoder = _voice_encoder()
+    with ENCODER_LOCK, one_thread():
+        return encoder.embed_utterance(audio.set_level(_numpy(wave), -30.0))
+
+
+@contextlib.contextmanager
+def one_thread():
+    """PyTorch on one thread meanwhile: an LSTM over 160 steps gains nothing from more, and on a busy machine they wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def shares(improvements, over=1.0):
