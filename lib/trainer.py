@@ -116,7 +116,6 @@ class Record(TrainerCallback):
         self.rows = [] if checkpoint is None else runs.read_history(checkpoint / "history.csv").to_dict("records")
         self.train_loss = self.learning_rate = math.nan
         self.progress, self.started = progress_for(settings), time.perf_counter()
-        self.train, self.val = None, None
 
     def best(self):
         """The row with the lowest validation loss so far, the first of equals."""
@@ -136,6 +135,9 @@ class Record(TrainerCallback):
         shutil.rmtree(place, ignore_errors=True)
         os.replace(folder, place)
         runs.remove_checkpoints(self.out, but=place)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started = time.perf_counter()  # what came before is setting up, not training
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
         self.started = time.perf_counter()

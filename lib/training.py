@@ -5,6 +5,7 @@ transformers' Trainer does the work, so accelerate, torchrun, mixed precision an
 for the folder of a run. Needs torch, transformers, accelerate, numpy and pandas alone.
 """
 import contextlib
+import importlib.util
 import inspect
 import zlib
 from dataclasses import asdict, dataclass, fields
@@ -95,6 +96,8 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
     settings, out = Settings.of(settings), Path(out)
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
+    if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
+        raise SettingsError(f"report_to {settings.report_to!r} needs the package {settings.report_to}: pip install {settings.report_to}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TrainingError("every parameter is frozen, so there is nothing to train; open a part, for example freeze(model, depth=1)")
     if not len(train) or not len(val):
@@ -210,8 +213,8 @@ def _fingerprint(model, train, val):
 
 def _open(out, record, resume):
     """Return (settings.json of the earlier run, its last checkpoint), each None where there is none; `RunError` when `out` is taken."""
-    if not out.exists() or not any(out.iterdir()):
-        return None, None
+    if not any((out / name).exists() for name in ("history.csv", "best")):
+        return None, None  # nothing there, or a run that broke off before it had measured anything
     if not resume:
         raise runs.RunError(f"{out}: there is already a run here. Pass resume=True to go on with it, choose another folder, or move it away "
                             "with lib.runs.set_aside.")

@@ -262,6 +262,23 @@ def test_settings_that_cannot_be_list_those_that_can(tmp_path, settings, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_reporting_that_is_not_installed_says_so_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="needs the package tensorboard"):
+        run(small(), tmp_path / "run", report_to="tensorboard")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_failed_before_measuring_takes_no_place(tmp_path):
+    class Broken(Small):
+        def forward(self, x, y=None):
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        run(Broken(), tmp_path / "run")
+    assert run(small(), tmp_path / "run", epochs=1)["epoch"].tolist() == [0, 1]
+
+
 def test_what_cannot_be_trained_says_so(tmp_path):
     frozen = small().requires_grad_(False)
     with pytest.raises(TrainingError, match="every parameter is frozen"):
@@ -331,3 +348,13 @@ def test_unknown_settings_are_refused_by_name():
     assert Settings.of({"epochs": 3}).epochs == 3
     with pytest.raises(SettingsError, match="unknown setting epoch; known are: epochs"):
         Settings.of({"epoch": 3})
+
+
+def test_padding_of_a_batch_changes_nobody():
+    model = tiny_extractor().eval()
+    generator = torch.Generator().manual_seed(5)
+    items = [{name: 0.1 * torch.randn(n, generator=generator) for name, n in zip(("mix", "target", "enrollment"), sizes)}
+             for sizes in ((8000, 8000, 9000), (20000, 20000, 30000))]
+    together = measure(model, items, batch_size=2, device="cpu")["si_sdri"]
+    alone = pd.concat([measure(model, [item], device="cpu")["si_sdri"] for item in items])
+    assert together.tolist() == pytest.approx(alone.tolist(), abs=1e-3)

@@ -123,22 +123,30 @@ class ConVoiFilter(PreTrainedModel):
         checkpoint.fill(model, state, source)
         return model.eval()
 
-    def embed(self, enrollment):
-        """Speaker embedding of `enrollment`, `(samples,)` or `(batch, samples)` -> `(batch, 512)`: mean over 5 s pieces."""
+    def embed(self, enrollment, lengths=None):
+        """Speaker embedding of `enrollment`, `(samples,)` or `(batch, samples)` -> `(batch, 512)`: mean over 5 s pieces.
+
+        lengths: samples that count in each row, `(batch,)`; pieces of padding alone are left out of its mean. Default all.
+        """
         enrollment = enrollment[None] if enrollment.dim() == 1 else enrollment
         pieces, count = self._pieces(enrollment)
-        return self.xvector_model(pieces).view(enrollment.shape[0], count, -1).mean(1)
+        embeddings = self.xvector_model(pieces).view(enrollment.shape[0], count, -1)
+        if lengths is None:
+            return embeddings.mean(1)
+        starts = torch.arange(count, device=enrollment.device)[None] * self.chunk
+        counts = (starts < torch.as_tensor(lengths, device=enrollment.device)[:, None]).to(embeddings.dtype)[..., None]
+        return (embeddings * counts).sum(1) / counts.sum(1)
 
-    def forward(self, mix, lengths=None, embedding=None, enrollment=None, target=None):
+    def forward(self, mix, lengths=None, embedding=None, enrollment=None, target=None, enrollment_lengths=None):
         """Estimate the enrolled person's voice in `mix` `(batch, samples)`.
 
         lengths: samples that count in each row, default all. embedding: `(batch, 512)`, or enrollment `(batch, samples)` to
-        compute it from. target: the reference; where given, the output's `.loss` is the mean negative SI-SNR in dB over each
-        row's `lengths`. Returns `ConVoiFilterOutput`.
+        compute it from, with enrollment_lengths as in `embed`. target: the reference; where given, the output's `.loss` is the
+        mean negative SI-SNR in dB over each row's `lengths`. Returns `ConVoiFilterOutput`.
         """
         if (embedding is None) == (enrollment is None):
             raise ValueError("give either embedding or enrollment, and not both")
-        embedding = self.embed(enrollment) if embedding is None else embedding
+        embedding = self.embed(enrollment, enrollment_lengths) if embedding is None else embedding
         if embedding.shape[0] != mix.shape[0]:
             raise ValueError(f"mix has {mix.shape[0]} rows and the embedding {embedding.shape[0]}; they must be equal")
         pieces, count = self._pieces(mix)
