@@ -3,16 +3,19 @@
 A system is a list of estimates, one numpy float32 `(samples,)` at 16 kHz for each item of the dataset, in its order. Tables are
 pandas DataFrames; the column names are those of `lib.metrics`, `pesq` for PESQ in wide band.
 """
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from lib import audio, metrics
+from lib.data.dataset import open_dataset
+from lib.data.manifest import read_manifest
 
 GROUPS = {"si_sdr": ("si_sdr", "si_sdri"), "sdr": ("sdr", "sdri"), "pesq": ("pesq",), "estoi": ("estoi",),
           "dnsmos": ("sig", "bak", "ovrl", "p808"), "similarity": ("similarity",)}
@@ -116,14 +119,43 @@ def _measure(est, ref, enrollment, chosen, known):
     return row
 
 
+def open_test(folder, limit=None, split="Test"):
+    """The test mixtures of the Dataset `folder` (at most `limit`, evenly spread) and a table of facts in the same order.
+
+    Facts: `index, speaker, others, difficulty, sir_db, snr_db, same_sex`; see `mixture_facts`. Raises `DatasetError` as
+    `open_dataset` does.
+    """
+    everything = open_dataset(folder, split)
+    test = torch.utils.data.Subset(everything, spread(len(everything), limit))
+    pairs = everything.pairs.iloc[test.indices]
+    try:
+        facts = mixture_facts(read_manifest(folder, split), known_sexes())
+    except FileNotFoundError:  # a dataset brought without a manifest
+        facts = pd.DataFrame([{"index": row["index"], "speaker": "", "others": "", "difficulty": "", "sir_db": _sir_of(row)}
+                              for row in pairs.to_dict("records")])
+    return test, facts.set_index("index").loc[pairs["index"]].reset_index()
+
+
+def _sir_of(row):
+    """The target's level over everything else in the mixture, dB."""
+    mix, target = audio.read(row["mix"]), audio.read(row["clean"])
+    return float(audio.rms_db(target) - audio.rms_db(mix - target))
+
+
+def known_sexes():
+    """speaker -> "F" or "M" for the voices of the committed table; other sources do not say."""
+    voices = pd.read_csv(Path(__file__).with_name("data") / "voices_debian.csv", dtype=str)
+    return voices[voices["sex"].isin(["F", "M"])].drop_duplicates("speaker").set_index("speaker")["sex"].to_dict()
+
+
 def mixture_facts(manifest, sexes=None):
-    """What is known of each mixture before anything is extracted: a table `index, speaker, others, difficulty, sir_db, snr_db, same_sex`.
+    """What is known of each mixture before anything is extracted: `index, speaker, others, difficulty, sir_db, snr_db, same_sex`.
 
     manifest: as `read_manifest` returns it. others: the interferers' names. sexes: dict speaker -> sex; `same_sex` is True where at
     least one interferer has the target's sex, None where it is not known.
     """
     facts = manifest[[column for column in ("index", "speaker", "difficulty", "sir_db", "snr_db") if column in manifest]].copy()
-    others = [json.loads(cell) if isinstance(cell, str) else list(cell) for cell in manifest["interferers"]]
+    others = [list(names) for names in manifest["interferers"]] if "interferers" in manifest else [[]] * len(manifest)
     facts.insert(2, "others", [", ".join(map(str, names)) for names in others])
     facts["same_sex"] = [_same_sex(speaker, names, sexes or {}) for speaker, names in zip(manifest["speaker"], others)]
     return facts
@@ -131,7 +163,7 @@ def mixture_facts(manifest, sexes=None):
 
 def _same_sex(speaker, names, sexes):
     known = {sexes.get(name) for name in names}
-    if not sexes.get(speaker) or None in known:
+    if not names or not sexes.get(speaker) or None in known:
         return None
     return sexes[speaker] in known
 
@@ -162,4 +194,21 @@ def intervals(table, by, value="si_sdri", seed=0):
     by = [by] if isinstance(by, str) else list(by)
     rows = [{**dict(zip(by, names)), "mixtures": len(part), **metrics.bootstrap_interval(part[value], seed)._asdict()}
             for names, part in table.dropna(subset=[value, *by]).groupby(by, sort=False)]
+    return pd.DataFrame(rows)
+
+
+def paired(table, pairs, columns=("si_sdr", "sdr", "pesq", "estoi", "ovrl", "similarity"), seed=0):
+    """Paired tests between systems: a row a pair and metric, `system, against, metric, samples, effect, low, high, p`.
+
+    pairs: `(system, other)`; effect: the mean of the first minus the second over the samples that have both, with its 95 % interval.
+    """
+    rows = []
+    for system, other in pairs:
+        both = [table[table["system"] == name].set_index("index") for name in (system, other)]
+        for column in [column for column in columns if column in table]:
+            values = pd.concat([part[column] for part in both], axis=1).dropna()
+            if len(values):
+                test = metrics.paired_test(values.iloc[:, 0], values.iloc[:, 1], seed)
+                rows.append({"system": system, "against": other, "metric": column, "samples": test.samples, "effect": test.effect,
+                             "low": test.low, "high": test.high, "p": test.p})
     return pd.DataFrame(rows)

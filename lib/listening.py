@@ -122,6 +122,25 @@ def pick_sample(table, show, column="si_sdri", unit="dB", start="worst", seed=0)
     handle = display(view(first, start), display_id=True)
 
 
+def sort_table(table, columns, by, digits=2, rows=10):
+    """A table that sorts: choose the column and the direction; the first `rows` rows show. Sorted by `by`, worst first, when stored."""
+    import ipywidgets
+
+    columns = list(columns)
+    chooser = ipywidgets.Dropdown(options=columns, value=by, description="sort by")
+    falling = ipywidgets.Checkbox(False, description="largest first")
+
+    def view():
+        ordered = table.sort_values(chooser.value, ascending=not falling.value, na_position="last")
+        note = f"<p><small>{min(rows, len(table))} of {len(table)} rows, sorted by {html.escape(chooser.value)}.</small></p>"
+        return HTML(ordered[columns].head(rows).round(digits).to_html(index=False, border=0, na_rep="–") + note)
+
+    for control in (chooser, falling):
+        control.observe(lambda _: handle.update(view()), names="value")
+    display(ipywidgets.HBox([chooser, falling]))
+    handle = display(view(), display_id=True)
+
+
 def upload_pair(run, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
     """Two upload fields, mixture and enrollment, and a button that displays what `run(mix, enrollment)` returns (16 kHz mono)."""
     import ipywidgets

@@ -121,6 +121,20 @@ def test_the_picker_shows_the_worst_sample_as_plain_output_and_others_on_demand(
         listening.pick_sample(table.assign(si_sdri=np.nan), str)
 
 
+def test_the_table_sorts(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(listening, "display", screen)
+    listening.sort_table(pd.DataFrame(dict(index=[1, 2, 3], si_sdri=[2.0, -1.0, 5.0], pesq=[1.3, 1.2, 1.1])), ["index", "si_sdri", "pesq"], by="si_sdri", rows=2)
+    controls, stored = screen.shown
+    first = lambda shown: re.findall(r"<td>(.*?)</td>", shown.data)[0]  # noqa: E731
+    assert first(stored) == "2" and stored.data.count("<tr>") == 2 and "2 of 3 rows" in stored.data
+    chooser, falling = controls.children
+    chooser.value = "pesq"
+    assert first(screen.shown[-1]) == "3"
+    falling.value = True
+    assert first(screen.shown[-1]) == "1"
+
+
 def test_the_upload_fields_give_what_was_uploaded_and_say_what_is_wrong(wave, monkeypatch):
     screen, given = Screen(), []
     monkeypatch.setattr(listening, "display", screen)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchmetrics.functional.audio as outside
 
-from lib import evaluation, metrics
+from lib import audio, evaluation, metrics
 
 SR = 16000
 
@@ -219,11 +219,11 @@ def test_evaluate_has_a_row_a_sample_and_system_and_hides_nothing():
     systems = {"mixture": evaluation.unprocessed(dataset), "halver": evaluation.extract_all(Halver(), dataset, progress=False),
                "perfect": perfect}
     facts = evaluation.mixture_facts(pd.DataFrame({"index": [1, 2, 3, 4], "speaker": list("abab"), "sir_db": [1.0, 2, 3, 4],
-                                                   "interferers": ['["b"]', ["c"], ["d", "b"], []]}), sexes=dict(a="f", b="f", c="m"))
+                                                   "interferers": [["b"], ["c"], ["d", "b"], []]}), sexes=dict(a="f", b="f", c="m"))
     table = evaluation.evaluate(systems, dataset, limit={"pesq": 2, "dnsmos": 0}, facts=facts, progress=False)
     assert list(table["system"]) == ["mixture"] * 4 + ["halver"] * 4 + ["perfect"] * 4
     assert list(table["index"]) == [1, 2, 3, 4] * 3
-    assert list(table["same_sex"][:4]) == [True, False, None, False]
+    assert list(table["same_sex"][:4]) == [True, False, None, None]
     by = table.set_index("system")
     assert (by.loc["mixture", "si_sdri"] == 0).all()
     np.testing.assert_allclose(by.loc["halver", "si_sdri"], 0, atol=1e-4)
@@ -234,6 +234,8 @@ def test_evaluate_has_a_row_a_sample_and_system_and_hides_nothing():
     assert summary.loc["perfect", "share_over_1_db"] == 1.0 and summary.loc["mixture", "share_over_1_db"] == 0.0
     assert summary.loc["perfect", "pesq_of"] == 2 and summary.loc["perfect", "ovrl_of"] == 0
     assert summary.loc["halver", "rtf"] >= 0 and np.isnan(summary.loc["perfect", "rtf"])
+    tests = evaluation.paired(table, [("perfect", "mixture")], columns=("si_sdr", "pesq", "ovrl")).set_index("metric")
+    assert list(tests.index) == ["si_sdr", "pesq"] and list(tests["samples"]) == [4, 2] and tests.loc["si_sdr", "low"] > 50
     means = evaluation.intervals(table, ["system", "speaker"])
     assert list(means["mixtures"]) == [2] * 6
 
@@ -246,6 +248,21 @@ def test_evaluate_names_what_is_wrong():
         evaluation.evaluate({"a": made.waves[:3]}, dataset, progress=False)
     with pytest.raises(ValueError, match="a, index 1.*47990"):
         evaluation.evaluate({"a": [wave[:47990] for wave in made.waves]}, dataset, progress=False)
+
+
+def test_a_test_set_opens_with_its_facts_in_order_with_and_without_a_manifest(tmp_path):
+    folder = tmp_path / "Dataset" / "Test_Dataset"
+    for index in (2, 3, 7):
+        target, other = speechlike(index, 1.0), speechlike(index + 50, 1.0)
+        for place, wave in (("Clean/clean", target), ("Mix/mix", target + 0.5 * other), ("Target/enrollment", other)):
+            audio.write(folder / f"{place}_{index:06d}.wav", wave / 2)
+    test, facts = evaluation.open_test(tmp_path / "Dataset", limit=2)
+    assert [item["index"] for item in (test[0], test[1])] == [2, 7] == list(facts["index"])
+    np.testing.assert_allclose(facts["sir_db"], 6.02, atol=0.05)
+    rows = [dict(index=index, speaker=f"s{index}", interferers=f'["o{index}"]', difficulty="hard", sir_db=0.5, snr_db="") for index in (7, 3, 2)]
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    _, facts = evaluation.open_test(tmp_path / "Dataset", limit=2)
+    assert list(facts["speaker"]) == ["s2", "s7"] and list(facts["others"]) == ["o2", "o7"] and list(facts["difficulty"]) == ["hard", "hard"]
 
 
 def test_spread_takes_both_ends_and_repeats():
