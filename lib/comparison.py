@@ -1,0 +1,189 @@
+"""Compare freeze strategies: the same start, data, steps and seed for each, one table, and a reading of it in words.
+
+Domains: `val` chooses (epochs, and which strategy a reader would take), `test` reports, `source` is the kind of mixture the
+starter comes from, so that a loss there shows what fine-tuning forgets. Val and Test people are never trained on.
+"""
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from lib import freezing, runs, training
+from lib.data.dataset import open_dataset
+from lib.evaluation import spread
+from lib.metrics import bootstrap_interval
+from lib.stand_ins import place
+
+BEFORE, RANDOM = "before fine-tuning", "from random weights"
+STRATEGIES = (*freezing.STRATEGIES, RANDOM)
+DOMAINS = ("val", "test", "source")
+
+
+def source_domain(folder="data/Dataset_source", source="auto", root=None, test=40):
+    """Plain mixtures for `DOMAINS`' source: two people at an SIR of -5 to 5 dB, no background, no room, Test people alone.
+
+    Made in `folder` where it is not there yet. Returns the folder. Raises `VoicesError` where no voices can be had.
+    """
+    from lib.data import mixtures, voices
+    from lib.data.splits import split_by_speaker
+
+    table = split_by_speaker(voices.load(source, root=root))
+    mixtures.build(table, place(folder), overwrite=True, progress=False, train=0, val=0, test=test, interferers=(1, 1), sir_db=(-5.0, 5.0),
+                   background_share=0.0, seed=1)
+    return place(folder)
+
+
+def part(folder, split, limit=None):
+    """The mixtures of one split of the Dataset `folder`, or `limit` of them spread evenly over it."""
+    data = open_dataset(folder, split)
+    return torch.utils.data.Subset(data, spread(len(data), limit))
+
+
+def before_after(samples, names):
+    """A row a domain: mixtures, mean SI-SDRi (dB) of each of two `names`, their difference with its paired 95 % interval.
+
+    samples: name -> DataFrame as `score` returns it.
+    """
+    first, second = (samples[name] for name in names)
+    rows = []
+    for domain in first["domain"].unique():
+        a, b = (table[table["domain"] == domain].sort_values("index")["si_sdri"].to_numpy() for table in (first, second))
+        difference, low, high = bootstrap_interval(b - a)
+        rows.append({"domain": domain, "mixtures": len(a), names[0]: a.mean(), names[1]: b.mean(), "difference": difference, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def score(model, sets, **how):
+    """SI-SDRi (dB) of every item of `sets` (domain -> dataset): a DataFrame domain, index, si_sdri. `how`: see `training.measure`."""
+    return pd.concat([training.measure(model, data, **how).assign(domain=domain) for domain, data in sets.items()], ignore_index=True)
+
+
+def compare(start, strategies, train, sets, out, resume=False, collate=None, say=print, **settings):
+    """Fine-tune `start` by each of `strategies` and measure it. Returns `(table, samples)`.
+
+    start: the model, left as it is. strategies: names out of `STRATEGIES`. sets: domain -> dataset, `val` among them.
+    settings: see `training.Settings`. Each strategy is a run in `out`; its weights are dropped once measured. With `resume` those
+    that are done are not done again. table: a row a strategy, the model before first: strategy, trainable, seconds, memory_mb,
+    best_epoch, and for each domain <domain>_si_sdri with <domain>_low and _high (95 % bootstrap), <domain>_change against
+    before with its paired interval. samples: strategy, domain, index, si_sdri. Both are written to `out` as CSV.
+    """
+    if unknown := [name for name in strategies if name not in STRATEGIES]:
+        raise freezing.FreezeError(f"unknown strategy {', '.join(unknown)}; known are: {', '.join(STRATEGIES)}")
+    how, rows = dict(collate=collate, device=settings.get("device", "auto")), [{"strategy": BEFORE, "trainable": 0, "seconds": 0.0}]
+    samples, started = [score(start, sets, **how).assign(strategy=BEFORE)], time.perf_counter()
+    for done, name in enumerate(strategies, start=1):
+        row, scores = _one(start, name, train, sets, Path(out) / slug(name), resume, how, settings)
+        rows.append(row)
+        samples.append(scores.assign(strategy=name))
+        left = (time.perf_counter() - started) / done * (len(strategies) - done)
+        say(f"{done} of {len(strategies)}  {name}: {row['seconds']:.0f} s, val {scores[scores['domain'] == 'val']['si_sdri'].mean():.2f} dB"
+            + (f", about {left:.0f} s to go" if left else ""))
+    samples = pd.concat(samples, ignore_index=True)
+    table = pd.DataFrame([{**row, **_summary(samples, row["strategy"])} for row in rows])
+    runs.write_text(Path(out) / "strategies.csv", table.to_csv(index=False))
+    runs.write_text(Path(out) / "samples.csv", samples.to_csv(index=False))
+    return table, samples
+
+
+def slug(name):
+    """A name fit for a folder: letters, digits and underscores."""
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
+
+
+def _one(start, name, train, sets, out, resume, how, settings):
+    """Train and measure one strategy, or read what an earlier call left of it: (row, scores)."""
+    if resume and (out / "scores.csv").is_file():
+        return runs.read_json(out / "row.json"), pd.read_csv(out / "scores.csv")
+    model, counts = _prepared(start, name, settings.get("seed", 0))
+    history = training.fit(model, train, sets["val"], out, resume=resume, collate=how["collate"], notes={"strategy": name}, **settings)
+    scores = score(model, sets, **how)
+    row = {"strategy": name, "trainable": counts.attrs["trainable"], "seconds": history.attrs["seconds"],
+           "memory_mb": history.attrs["peak_memory_mb"], "best_epoch": history.attrs["best_epoch"]}
+    runs.write_json(out / "row.json", row)
+    runs.write_text(out / "scores.csv", scores.to_csv(index=False))
+    shutil.rmtree(out / "best")
+    return row, scores
+
+
+def _prepared(start, name, seed):
+    """A copy of `start` frozen by the strategy, or a model of its size with random weights; with the table of `freeze`."""
+    torch.manual_seed(seed)
+    if name == RANDOM:
+        model = type(start)(type(start).config_class(**start.config.to_dict()))
+        return model, freezing.freeze_as(model, "everything")
+    model = type(start)(type(start).config_class(**start.config.to_dict()))
+    model.load_state_dict(start.state_dict())
+    return model, freezing.freeze_as(model, name)
+
+
+def _summary(samples, strategy):
+    row, chosen = {}, samples[samples["strategy"] == strategy]
+    for domain in chosen["domain"].unique():
+        values, before = (part[part["domain"] == domain].sort_values("index")["si_sdri"].to_numpy()
+                          for part in (chosen, samples[samples["strategy"] == BEFORE]))
+        for kind, numbers in (("", values), ("change_", values - before)):
+            mean, low, high = bootstrap_interval(numbers)
+            row |= {f"{domain}_{kind or 'si_sdri_'}".rstrip("_"): mean, f"{domain}_{kind}low": low, f"{domain}_{kind}high": high}
+    return row
+
+
+def shown(table):
+    """The columns of the table that a reader compares, with the intervals in words."""
+    part = table[["strategy", "trainable", "seconds", "memory_mb", "val_si_sdri", "test_si_sdri"]].copy()
+    part["test, 95 %"] = [f"{row.test_low:.2f} to {row.test_high:.2f}" for row in table.itertuples()]
+    part["change on test, 95 %"] = [f"{row.test_change_low:+.2f} to {row.test_change_high:+.2f}" for row in table.itertuples()]
+    if "source_change" in table:
+        part["source_si_sdri"], part["source_change"] = table["source_si_sdri"], table["source_change"]
+    return part
+
+
+def reading(table):
+    """What the rows say, as numbered Markdown lines whose numbers come from the table, so that they hold for any run."""
+    rows = {row["strategy"]: row for row in table.to_dict("records")}
+    before, tuned = rows[BEFORE], [row for name, row in rows.items() if name != BEFORE]
+    pretrained = [row for row in tuned if row["strategy"] != RANDOM]
+    best = max(tuned, key=lambda row: row["val_si_sdri"])
+    lines = [f"Before fine-tuning the model improves the Test mixtures by {_interval(before)} on average.",
+             f"Validation, which alone may choose, is highest for **{best['strategy']}**: {best['val_si_sdri']:.2f} dB. On Test it reaches "
+             f"{_interval(best)}, {best['test_change']:+.2f} dB against before (95 % interval of the paired difference "
+             f"{best['test_change_low']:+.2f} to {best['test_change_high']:+.2f}: {_verdict(best)})."]
+    near = [row for row in pretrained if row["val_si_sdri"] > best["val_si_sdri"] - 0.2]
+    if near:
+        cheap = min(near, key=lambda row: row["trainable"])
+        lines.append(f"The cheapest within 0.2 dB of it on validation is **{cheap['strategy']}**, with {cheap['trainable']:,} trainable parameters "
+                     f"and {cheap['seconds']:.0f} s ({best['strategy']}: {best['trainable']:,} and {best['seconds']:.0f} s).")
+    lines += _pair(rows, "attention of last 1", "last 1 full", "Within one block")
+    lines += _pair(rows, "last 2 full", "last 2 full + speaker layer", "With the speaker layer open too")
+    if RANDOM in rows:
+        row, full = rows[RANDOM], rows.get("everything")
+        lines.append(f"From random weights the same steps reach {_interval(row)} on Test" +
+                     (f"; from the starter, with as many parameters open, {_interval(full)}. The difference is what pretraining brought."
+                      if full else "."))
+    if "source_change" in table:
+        kept = [row for row in pretrained if row["source_change_high"] >= 0]
+        worst = min(pretrained, key=lambda row: row["source_change"])
+        lines.append(f"On the source domain, where the model scored {before['source_si_sdri']:.2f} dB before, {worst['strategy']} changes most "
+                     f"for the worse ({worst['source_change']:+.2f} dB); {len(kept)} of {len(pretrained)} strategies keep it within their interval.")
+    sure = [row for row in pretrained if row["test_change_low"] > 0]
+    lines.append(f"One seed, and an interval over test samples only: {len(sure)} of {len(pretrained)} strategies improve Test beyond doubt of this kind. "
+                 "Rows whose intervals overlap widely are not ranked by this table.")
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+
+
+def _interval(row, domain="test"):
+    return f"{row[f'{domain}_si_sdri']:.2f} dB ({row[f'{domain}_low']:.2f} to {row[f'{domain}_high']:.2f})"
+
+
+def _verdict(row):
+    return "better" if row["test_change_low"] > 0 else "worse" if row["test_change_high"] < 0 else "could be chance"
+
+
+def _pair(rows, first, second, opening):
+    if not {first, second} <= set(rows):
+        return []
+    a, b = rows[first], rows[second]
+    return [f"{opening}: **{first}** trains {a['trainable']:,} parameters and reaches {a['test_si_sdri']:.2f} dB on Test, **{second}** "
+            f"{b['trainable']:,} and {b['test_si_sdri']:.2f} dB."]
