@@ -50,8 +50,8 @@ class EndlessMixtures(Dataset):
     (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added.
     """
 
-    def __init__(self, voices, items, seed=0, seconds=3.0, enrollment_seconds=3.0, sir_db=(-5.0, 5.0), same_sex=0.6,
-                 second_interferer=0.2, noise_share=0.4, noise_snr_db=(5.0, 20.0), augment=True, music=()):
+    def __init__(self, voices, items, seed=0, seconds=3.0, enrollment_seconds=3.0, sir_db=(-5.0, 5.0), same_sex=0.5,
+                 second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0), augment=True, music=()):
         self.samples, self.index = pack(voices)
         self.items, self.seed, self.augment = items, seed, augment
         self.length, self.enrollment_length = int(seconds * SR), int(enrollment_seconds * SR)
@@ -135,7 +135,7 @@ class EndlessMixtures(Dataset):
         """A random smooth equaliser and, where given, a room."""
         if not self.augment:
             return wave
-        if rng.random() < 0.5:
+        if rng.random() < 0.4:
             spectrum = np.fft.rfft(wave)
             knots = rng.uniform(-6, 6, 6)
             spectrum *= 10 ** (np.interp(np.linspace(0, 5, len(spectrum)), np.arange(6), knots) / 20)
@@ -143,8 +143,8 @@ class EndlessMixtures(Dataset):
         return wave if room is None else fftconvolve(wave, room)[: len(wave)]
 
     def _room(self, rng):
-        """A quarter of the time the impulse response of a made-up room: direct sound and an exponentially falling tail."""
-        if not self.augment or rng.random() > 0.25:
+        """One time in eight the impulse response of a made-up room: direct sound and an exponentially falling tail."""
+        if not self.augment or rng.random() > 0.12:
             return None
         t = np.arange(int(rng.uniform(0.12, 0.5) * SR))
         tail = rng.standard_normal(len(t)) * np.exp(-6.9 * t / len(t)) * (t > 0.002 * SR)
@@ -167,7 +167,7 @@ class EndlessMixtures(Dataset):
 
     def _channel(self, rng, mix, target):
         """Band limit and coarse quantisation, as telephones and codecs do; the target gets the same filter."""
-        if self.augment and rng.random() < 0.3:
+        if self.augment and rng.random() < 0.2:
             top = rng.uniform(3300, 7000)
 
             def low_pass(x):
@@ -175,7 +175,7 @@ class EndlessMixtures(Dataset):
                 return np.fft.irfft(spectrum / (1 + (np.fft.rfftfreq(len(x), 1 / SR) / top) ** 24), len(x))
 
             mix, target = low_pass(mix), None if target is None else low_pass(target)
-        if self.augment and rng.random() < 0.15:
+        if self.augment and rng.random() < 0.1:
             peak = np.abs(mix).max() + 1e-9
             coded = np.sign(mix) * np.log1p(255 * np.abs(mix) / peak) / np.log(256)  # mu-law, 8 bit
             coded = np.round(coded * 127) / 127
