@@ -18,9 +18,9 @@ from IPython.display import HTML, Image, display
 
 from lib import audio
 
-MP3_LEVEL = 0.8  # libsndfile's scale from 0 (best) to 1 (smallest): about 40 kbit/s for 16 kHz mono, 26 kB for 5 s
-FLOOR_DB = -80.0  # the darkest colour of a spectrogram, in dB relative to the loudest bin of the row of waves
-COLOUR_STEPS = 20  # 4 dB a step: fewer colours make a stored picture several times smaller
+MP3_LEVEL = 0.85  # libsndfile's scale from 0 (best) to 1 (smallest): 32 kbit/s for 16 kHz mono, 20 kB for 5 s
+FLOOR_DB = -60.0  # the darkest colour of a spectrogram, in dB relative to the loudest bin of the row of waves
+COLOUR_STEPS = 20  # 3 dB a step: fewer colours make a stored picture several times smaller
 LEVEL_NOTE = "Levels as they are: nothing is normalised between the players."
 
 
@@ -174,9 +174,22 @@ def read_bytes(content, name, sr=16000):
             raise audio.AudioError(str(error).replace(str(path), name)) from None
 
 
+def through_formats(mix, enrollment, sr=16000):
+    """`mix` and `enrollment` `(samples,)` written as m4a at 44.1 kHz and as ogg at 48 kHz, the way phones do, and read back."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Path(folder) / "mixture.m4a", Path(folder) / "enrollment.ogg"
+        write_m4a(paths[0], audio.resample(_numpy(mix), sr, 44100), 44100)
+        soundfile.write(paths[1], audio.resample(_numpy(enrollment), sr, 48000), 48000)
+        return [audio.read(path, sr) for path in paths]
+
+
 def download_link(wave, sr=16000, name="estimate.flac"):
-    """A link that saves `wave` `(samples,)` as a lossless FLAC file; the file is inside the link, so it works offline."""
-    content = base64.b64encode(encode(wave, sr, kind="flac")).decode()
+    """A link that saves `wave` `(samples,)` as a lossless FLAC file; the file is inside the link, so it works offline.
+
+    A wave above full scale is turned down to it.
+    """
+    wave = _numpy(wave)
+    content = base64.b64encode(encode(wave / max(1.0, np.abs(wave).max(initial=0.0)), sr, kind="flac")).decode()
     safe = html.escape(Path(name).with_suffix(".flac").name, quote=True)
     return HTML(f'<a download="{safe}" href="data:audio/flac;base64,{content}">Save {safe}</a>')
 
@@ -223,7 +236,7 @@ def _spectrogram_figure(waves, sr, n_fft, hop, columns, floor_db, width, row_hei
     longest = max(_numpy(wave).shape[-1] for wave in waves.values()) / sr
     columns = min(columns, len(waves))
     rows = -(-len(waves) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, row_height * rows), dpi=80, sharex=True, sharey=True,
+    figure, axes = plt.subplots(rows, columns, figsize=(width, row_height * rows), dpi=75, sharex=True, sharey=True,
                                 squeeze=False, layout="constrained")
     for axis in axes.flat[len(waves):]:
         axis.axis("off")

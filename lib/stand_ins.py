@@ -13,8 +13,8 @@ SMALLEST = dict(adim=64, aheads=4, layers=2, linear_units=96, xvector_channels=6
 
 
 def place(path):
-    """`path` under the project's root, unless it is absolute already."""
-    return Path(path) if Path(path).is_absolute() else ROOT / path
+    """`path` under the project's root, unless it is absolute already; `~` is the home folder."""
+    return ROOT / Path(path).expanduser()
 
 
 def dataset(folder="data/Dataset", small="data/Dataset_small", source="auto", root=None, **counts):
@@ -59,6 +59,7 @@ def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
     if (place(run) / "best" / "config.json").is_file():
         return ConVoiFilter.from_pretrained(place(run) / "best")
     import torch
+    from transformers.utils import logging
 
     from lib import freezing, training
     from lib.data.dataset import open_dataset
@@ -70,8 +71,24 @@ def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
     freezing.freeze_as(model, strategy)
     print(f"{run}/best is not there (chapter 2 makes it), so the starter is fine-tuned here for a moment: {strategy}, "
           f"{len(train)} mixtures, {QUICK['epochs']} epoch.")
+    logging.disable_progress_bar()  # one for each file saved
     with tempfile.TemporaryDirectory() as folder:
         history = training.fit(model, train, val, Path(folder) / "run", **QUICK)
     print(f"validation SI-SDRi {history['val_si_sdri'].iloc[0]:.2f} dB before, {history['val_si_sdri'].max():.2f} dB after, "
           f"{history['seconds'].sum():.0f} s.")
     return model.eval()
+
+
+def recordings(mixture, enrollment, example):
+    """The user's two files as 16 kHz mono waves, or where neither is named, `example()`, which returns two waves.
+
+    Raises ValueError where only one is named, `AudioError` where one cannot be read.
+    """
+    if bool(mixture) != bool(enrollment):
+        raise ValueError("name both a mixture and an enrollment (3 s or more of the person wanted, alone), or neither.")
+    if not mixture:
+        print("No recording is named, so this is one of the test mixtures.")
+        return example()
+    from lib import audio
+
+    return audio.read(place(mixture)), audio.read(place(enrollment))

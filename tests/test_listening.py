@@ -32,9 +32,9 @@ def decoded(html, kind="mpeg"):
 def test_a_player_is_small_keeps_the_level_and_never_starts_by_itself(wave):
     html = listening.player(wave, SR, "mixture <1>").data
     (heard, sr), = decoded(html)
-    assert sr == SR and len(heard) == len(wave)
+    assert sr == SR and len(heard) == pytest.approx(len(wave), abs=0.1 * SR)  # MP3 comes in frames
     assert audio.rms_db(heard) == pytest.approx(audio.rms_db(wave), abs=0.5)
-    assert len(html) < 40_000
+    assert len(html) < 30_000
     assert "autoplay" not in html and "mixture &lt;1&gt;" in html
 
 
@@ -68,9 +68,9 @@ def test_a_wave_that_cannot_be_played_is_an_error_that_says_why(wave):
 
 def test_spectrograms_share_one_scale(wave):
     waves = {"loud": wave, "faint": 0.01 * wave, "short": wave[:SR]}
-    figure = listening._spectrogram_figure(waves, SR, 512, 256, 3, -80.0, 9.0, 2.0)
+    figure = listening._spectrogram_figure(waves, SR, 512, 256, 3, listening.FLOOR_DB, 9.0, 2.0)
     images = [axis.images[0] for axis in figure.axes if axis.images]
-    assert {image.get_clim() for image in images} == {(-80.0, 0.0)}
+    assert {image.get_clim() for image in images} == {(-60.0, 0.0)}
     tops = [float(image.get_array().max()) for image in images]
     assert tops[0] == pytest.approx(0.0) and tops[1] == pytest.approx(-40.0, abs=0.5)
     rows, columns = np.unravel_index(images[0].get_array().argmax(), images[0].get_array().shape)
@@ -166,6 +166,12 @@ def test_an_m4a_file_written_here_is_read_back(wave, tmp_path):
     path = listening.write_m4a(tmp_path / "mine.m4a", wave)
     read = audio.read(path, SR)
     assert len(read) == pytest.approx(len(wave), abs=0.15 * SR) and audio.rms_db(read) == pytest.approx(audio.rms_db(wave), abs=1.0)
+
+
+def test_waves_survive_the_formats_of_phones(wave):
+    mix, enrollment = listening.through_formats(wave, wave[: 3 * SR])
+    for read, written in ((mix, wave), (enrollment, wave[: 3 * SR])):
+        assert len(read) == pytest.approx(len(written), abs=0.15 * SR) and audio.rms_db(read) == pytest.approx(audio.rms_db(written), abs=1.0)
 
 
 def test_the_download_holds_the_wave_without_loss(wave):
