@@ -432,7 +432,8 @@ def run(names, pairs, here=False):
     parameters = share_parameters(pairs, notebooks)
     started = time.time()
     python = set_up(here)
-    if notebooks[0].name.startswith("01") and not {"source", "dataset"} & {name for name, _ in pairs} and not fetch_voices(python):
+    own_data = {"source", "root", "dataset"} & {name for name, _ in pairs}
+    if notebooks[0].name.startswith("01") and not own_data and not fetch_voices(python) and not (ROOT / "data" / "Dataset").exists():
         raise Failure("The voices could not be fetched; the lines above say why, and what to use instead.")
     out = RUNS / time.strftime("%Y%m%d-%H%M%S")
     out.mkdir(parents=True)
