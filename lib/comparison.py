@@ -163,10 +163,12 @@ def reading(table):
                      (f"; from the starter, with as many parameters open, {_interval(full)}. The difference is what pretraining brought."
                       if full else "."))
     if "source_change" in table:
-        kept = [row for row in pretrained if row["source_change_high"] >= 0]
-        worst = min(pretrained, key=lambda row: row["source_change"])
-        lines.append(f"On the source domain, where the model scored {before['source_si_sdri']:.2f} dB before, {worst['strategy']} changes most "
-                     f"for the worse ({worst['source_change']:+.2f} dB); {len(kept)} of {len(pretrained)} strategies keep it within their interval.")
+        lost = [row for row in pretrained if row["source_change_high"] < 0]
+        low, high = min(pretrained, key=lambda row: row["source_change"]), max(pretrained, key=lambda row: row["source_change"])
+        lines.append(f"On the source domain the model scored {before['source_si_sdri']:.2f} dB before. Fine-tuning changed that by "
+                     f"{low['source_change']:+.2f} dB (**{low['strategy']}**) to {high['source_change']:+.2f} dB (**{high['strategy']}**); "
+                     + (f"{len(lost)} of {len(pretrained)} strategies forgot beyond their interval: {', '.join(row['strategy'] for row in lost)}."
+                        if lost else "none forgot beyond its interval."))
     sure = [row for row in pretrained if row["test_change_low"] > 0]
     lines.append(f"One seed, and an interval over test samples only: {len(sure)} of {len(pretrained)} strategies improve Test beyond doubt of this kind. "
                  "Rows whose intervals overlap widely are not ranked by this table.")

@@ -7,6 +7,7 @@
 
 Every file is written beside its place and then moved there, so a kill or a full disk leaves the earlier one whole.
 """
+import contextlib
 import csv
 import importlib.metadata
 import json
@@ -103,7 +104,8 @@ def save_model(model, folder):
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
         if hasattr(model, "save_pretrained"):
-            model.save_pretrained(stage)
+            with no_bars():
+                model.save_pretrained(stage)
         else:
             from safetensors.torch import save_file
 
@@ -116,6 +118,20 @@ def save_model(model, folder):
         raise RunError(f"{folder}: the weights could not be written ({error}). Free some disk space; what was there before is still whole.") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def no_bars():
+    """Without transformers' own bar for writing a single file, which would stand in a notebook once an epoch."""
+    from transformers.utils import logging
+
+    there = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if there:
+            logging.enable_progress_bar()
 
 
 def _to_disk(file):

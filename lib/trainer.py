@@ -103,7 +103,8 @@ class _Trainer(Trainer):
         return 0  # Trainer's own estimate is of language models
 
     def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
+        with runs.no_bars():
+            super()._save_checkpoint(model, trial)
         if self.is_world_process_zero():
             self.record.keep(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 

@@ -89,7 +89,7 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
 
     The history has a row an epoch: epoch, train_loss, val_loss, val_<score>..., learning_rate, seconds; epoch 0 is the model as it
     came in. `.attrs`: best_epoch, seconds, peak_memory_mb, precision, device. Afterwards the model holds the weights of the lowest
-    validation loss, which may be those it came with; they are in `out/best` too. Frozen parameters (see `lib.freezing`) stay.
+    validation loss, which may be those it came with, in eval mode; they are in `out/best` too. Frozen parts (see `lib.freezing`) stay.
     Raises `SettingsError` for a setting, `RunError` for an `out` that is taken or does not fit, `TrainingError` when the loss is
     not finite.
     """
@@ -106,7 +106,7 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
               "run": _fingerprint(model, train, val), "notes": notes or {}, "finished": False}
     earlier, checkpoint = _open(out, record, resume)
     if earlier and earlier["finished"]:
-        runs.load_weights(model, out / "best")
+        runs.load_weights(model.eval(), out / "best")
         return _with_attrs(runs.read_history(out / "history.csv"), earlier)
     record = {**record, "started": earlier["started"]} if earlier else record
     runs.write_json(out / "settings.json", record)
@@ -115,7 +115,7 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
 
     with runs.PeakMemory(device) as peak:
         history = run_trainer(model, train, val, out, settings, precision, device, checkpoint, collate or pad, score or score_extraction)
-    runs.load_weights(model, out / "best")
+    runs.load_weights(model.eval(), out / "best")
     record.update(finished=True, seconds=round(float(history["seconds"].sum()), 3), peak_memory_mb=round(peak.mb, 1),
                   best_epoch=int(history.loc[history["val_loss"].idxmin(), "epoch"]))
     runs.write_json(out / "settings.json", record)

@@ -337,6 +337,15 @@ def test_bf16_leaves_no_trace_in_the_model(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values()))
 
 
+def test_a_log_gets_a_line_an_epoch(tmp_path, capsys):
+    model = small()
+    run(model, tmp_path / "run", epochs=2, progress="auto")
+    said = capsys.readouterr()
+    lines = [line for line in said.out.splitlines() if line]
+    assert [line.split(",")[0] for line in lines] == ["epoch 0", "epoch 1", "epoch 2"] and "shards" not in said.err
+    assert "train loss" not in lines[0] and "train loss" in lines[1] and "val error" in lines[1] and not model.training
+
+
 def test_items_of_unequal_length_are_padded_with_their_lengths():
     items = [{"mix": torch.ones(n), "target": torch.ones(n), "enrollment": torch.ones(5), "index": n} for n in (3, 4)]
     batch = pad(items)
