@@ -2,6 +2,7 @@
 
 All of it works on a folder brought ready-made too, with less to tell where there is no manifest.
 """
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,7 @@ def is_ready_made(folder):
 def facts(folder):
     """A row a mixture: split, index, speaker, difficulty, background, sir_db, snr_db, and the target's level before and after (dBFS).
 
-    Without a manifest: split, index, and as sir_db the target over everything else.
+    Without a manifest sir_db is the target over everything else, and both levels are that of the file.
     """
     tables = []
     for split, pairs in check_dataset(folder, deep=False).groupby("split", sort=False):
@@ -31,12 +32,20 @@ def facts(folder):
             tables.append(pd.DataFrame([_measured(row) for row in pairs.to_dict("records")]))
     table = pd.concat(tables, ignore_index=True)
     wanted = ("split", "index", "speaker", "difficulty", "background", "sir_db", "snr_db", "level_before_db", "level_after_db")
-    return table[[name for name in wanted if name in table]].round({"sir_db": 3, "snr_db": 3})
+    return table[list(wanted)]
 
 
 def _measured(row):
     mix, target = audio.read(row["mix"]), audio.read(row["clean"])
-    return dict(split=row["split"], index=row["index"], sir_db=float(audio.rms_db(target) - audio.rms_db(mix - target)))
+    level = float(audio.rms_db(target))
+    return dict(split=row["split"], index=row["index"], speaker=row.get("speaker"), difficulty="unknown", background="unknown",
+                sir_db=level - float(audio.rms_db(mix - target)), snr_db=float("nan"), level_before_db=level, level_after_db=level)
+
+
+def speed(folder):
+    """Mixtures a second when `folder` was built, as its settings.json tells."""
+    record = json.loads((Path(folder) / "settings.json").read_text())
+    return record["made"] / max(record["seconds"], 1e-9)
 
 
 def take_apart(folder, split, index):
@@ -54,6 +63,22 @@ def take_apart(folder, split, index):
     if row["background"] != "none":
         waves[f"background ({row['background']})"] = made["noise"]
     return {**waves, f"target ({row['speaker']})": made["target"]}
+
+
+def sources(voices):
+    """A row a collection of recordings: speakers, women, men, languages, recordings, hours, licence, as far as the table of voices tells."""
+    # the debian source names its speakers after the collection: `asterisk-june`
+    voices = voices.assign(collection=voices["speaker"].str.split("-").str[0].where(voices["source"] == "debian", ""))
+    rows = []
+    for (source, collection), part in voices.groupby(["source", "collection"]):
+        people = part.drop_duplicates("speaker")
+        row = dict(source=source, collection=collection, speakers=len(people), recordings=len(part), hours=part["seconds"].sum() / 3600)
+        if "sex" in people:
+            row |= dict(women=(people["sex"] == "F").sum(), men=(people["sex"] == "M").sum())
+        row |= {name: ", ".join(sorted(people[column].dropna().astype(str).unique()))
+                for name, column in (("languages", "language"), ("licence", "licence")) if column in people}
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("hours", ascending=False, ignore_index=True)
 
 
 def voices_of(folder):

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib import audio
 from lib.data import recipes
@@ -117,7 +117,7 @@ def build(voices, out, progress=True, workers=None, overwrite=False, **settings)
     _write_json(building / "settings.json", record)
     started = time.perf_counter()
     try:
-        _make_all(settings, pools, building, progress, workers)
+        record["made"] = _make_all(settings, pools, building, progress, workers)
         record["skipped"] = _write_manifests(building)
     except OSError as error:
         raise MixtureError(f"{building}: cannot be written ({error}). Free some disk space and run the same again: it continues "
@@ -177,6 +177,7 @@ def _make(split, index):
 
 
 def _make_all(settings, pools, building, progress, workers):
+    """Make what is not there yet; returns how many that were."""
     todo = []
     for split in SPLITS:
         rows = split_folder(building, split) / "rows"
@@ -185,13 +186,13 @@ def _make_all(settings, pools, building, progress, workers):
             rows.mkdir(parents=True, exist_ok=True)
         todo += [(split, index) for index in range(1, count + 1) if not (rows / f"{index:06d}.json").exists()]
     workers = 1 if len(todo) < IN_PROCESS else workers or os.cpu_count() or 1
-    with tqdm(total=len(todo), desc="mixtures", unit="mixture", disable=not progress) as bar:
+    with tqdm(total=len(todo), desc="mixtures", unit="mixture", disable=not progress, mininterval=1.0) as bar:
         if workers == 1:
             _start_worker(settings, pools, building)
             for item in todo:
                 _make(*item)
                 bar.update()
-            return
+            return len(todo)
         # fork spares each worker the imports; Windows and macOS have or trust only spawn
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         with ProcessPoolExecutor(workers, context, _start_worker, (settings, pools, building)) as pool:
@@ -202,6 +203,7 @@ def _make_all(settings, pools, building, progress, workers):
             except BaseException:  # what is not begun need not be made, when one has failed or the user interrupts
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+    return len(todo)
 
 
 def split_folder(folder, split):

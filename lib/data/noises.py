@@ -20,6 +20,19 @@ def coloured(rng, samples):
     return (wave / np.sqrt(np.mean(wave ** 2))).astype(np.float32)
 
 
+def music_folder(choice="auto"):
+    """The folder of background music as text, or None. `auto`: the music on hold of the Debian voices, where it can be had."""
+    if choice != "auto":
+        return choice
+    from lib.data import voices
+
+    try:
+        return str(Path(voices.background_music(progress=False)[0]).parent)
+    except voices.VoicesError as error:
+        print(f"No background music: {str(error).splitlines()[0]}")
+        return None
+
+
 def files(folder, root):
     """Audio files anywhere below `folder` by name `root/path/below/it`, sorted. Raises `ValueError` where there is none."""
     folder = Path(folder)
