@@ -15,7 +15,7 @@ def progress_for(settings):
 
 
 def _in_notebook():
-    if "IPython" not in sys.modules:
+    if sys.modules.get("IPython") is None:
         return False
     shell = sys.modules["IPython"].get_ipython()
     return shell is not None and hasattr(shell, "kernel")

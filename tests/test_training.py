@@ -1,5 +1,7 @@
 """Training: settings, history, best weights, resuming to the bit, and what happens when something fails."""
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -335,6 +337,31 @@ def test_bf16_leaves_no_trace_in_the_model(tmp_path):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     again = ConVoiFilter.from_pretrained(tmp_path / "run" / "best")
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values()))
+
+
+BARE = """
+import sys
+for name in ("soundfile", "soxr", "av", "librosa", "matplotlib", "IPython", "platformdirs", "scipy", "ipywidgets", "torchaudio", "mlflow"):
+    sys.modules[name] = None  # importing it fails as if it were not installed
+import torch
+torch.set_num_threads(1)
+from lib.freezing import freeze
+from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+from lib.training import fit
+model = ConVoiFilter(ConVoiFilterConfig(adim=16, aheads=2, layers=1, linear_units=16, xvector_dim=8, xvector_channels=8, xvector_pool=8,
+                                        enh_chunk_size=0.5))
+freeze(model, depth=1)
+wave = 0.1 * torch.randn(3, 8000)
+history = fit(model, [dict(mix=wave[0], target=wave[1], enrollment=wave[2])] * 2, [dict(mix=wave[0], target=wave[1], enrollment=wave[2])],
+              sys.argv[1], epochs=1, batch_size=2, device="cpu")
+print("rows", len(history), "si_sdri" in history.columns[3])
+"""
+
+
+def test_it_runs_on_a_bare_machine(tmp_path):
+    done = subprocess.run([sys.executable, "-c", BARE, str(tmp_path / "run")], cwd=runs.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "rows 2 True" in done.stdout and (tmp_path / "run" / "best" / "config.json").is_file()
 
 
 def test_a_log_gets_a_line_an_epoch(tmp_path, capsys):
