@@ -29,8 +29,9 @@ DECODE_VERSION = 2  # raise when trimming or decoding changes, so that caches ma
 LEFT_OUT = "-"  # stands for the speaker in the committed table where a file is to be left out
 SR = 16000
 COLUMNS = ["speaker", "path", "seconds", "source", "language", "licence", "sex", "split", "content", "origin"]
-OTHER_SOURCES = ("use the source `librispeech`, your own recordings (source `folder`: speaker_name/*.wav) "
-                 "or a ready-made Dataset/ folder; data/README.md shows the layouts")
+OWN_SOURCES = ("use your own recordings (source `folder`: speaker_name/*.wav) or a ready-made Dataset/ folder; "
+               "data/README.md shows the layouts")
+OTHER_SOURCES = f"use the source `librispeech` (downloaded, or a local copy), or {OWN_SOURCES}"
 
 
 class VoicesError(RuntimeError):

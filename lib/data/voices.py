@@ -13,7 +13,7 @@ import soundfile
 
 from lib.data import cache_dir
 from lib.data import debian as _debian
-from lib.data.debian import OTHER_SOURCES, VoicesError
+from lib.data.debian import OWN_SOURCES, VoicesError
 
 SOURCES = ("auto", "debian", "librispeech", "folder")
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
@@ -103,7 +103,7 @@ def _download_librispeech(base, subset, progress):
     except (OSError, RuntimeError) as error:  # no network, no space, a wrong checksum
         raise VoicesError(
             f"LibriSpeech {subset} is not in {base} and could not be downloaded ({error}). Run again with a network; or download "
-            f"{subset}.tar.gz by hand (openslr.org/12), unpack it and give its folder as `root`; or {OTHER_SOURCES}."
+            f"{subset}.tar.gz by hand (openslr.org/12), unpack it and give its folder as `root`; or {OWN_SOURCES}."
         ) from error
     target = base / "LibriSpeech" / subset
     target.parent.mkdir(parents=True, exist_ok=True)
