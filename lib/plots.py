@@ -5,6 +5,7 @@ Levels, ratios and metrics in dB; intervals are `low` and `high`, not half-width
 """
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from IPython.display import display
 from matplotlib.ticker import MaxNLocator
 
@@ -168,7 +169,7 @@ def summary_table(frame, digits=2, caption=""):
     numbers = frame.select_dtypes("number").columns
     formats = {column: "{:.0%}" if column.startswith("share") else f"{{:,.{0 if _whole(frame[column]) else digits}f}}" for column in numbers}
     style = frame.style.format(formats, na_rep="–").set_caption(caption)
-    if not frame.index.nlevels > 1 and frame.index.equals(type(frame.index)(range(len(frame)))):
+    if isinstance(frame.index, pd.RangeIndex):
         style = style.hide(axis="index")
     bold = {"props": "font-weight: bold"}
     style = style.highlight_max(subset=[c for c in numbers if c in HIGHER_IS_BETTER], **bold)
