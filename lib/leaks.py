@@ -16,19 +16,23 @@ TRAINED = 25  # segments a person in training; those after them are asked about
 AT_MOST = 50
 
 
+class TooFewPeople(ValueError):
+    """Not enough people with enough speech for a comparison that means something."""
+
+
 def compare(voices, seed=0, networks=2):
     """Which of the Test people speaks in this segment? A row a training set: share answered right, with its 95 % interval.
 
     voices: a table with speaker, path and split. An enrollment and a question are 1 s each, of speech that neither
     recogniser was trained on. Both training sets count as many people; in the leaked one the Test people replace some of Train.
-    Raises `ValueError` where fewer than two Test people, or fewer Train than Test people, have enough recordings.
+    Raises `TooFewPeople` where fewer than two Test people, or fewer Train than Test people, have enough recordings.
     """
     rng = np.random.default_rng(seed)
     people = {split: _segments(voices[voices["split"] == split], rng) for split in ("Train", "Test")}
     train, test = people["Train"], people["Test"]
     if len(test) < 2 or len(train) <= len(test):
-        raise ValueError(f"the comparison takes 2 or more Test people, more Train people, and {(TRAINED + 2) * SECONDS:.0f} s of each; "
-                         f"here are {len(test)} and {len(train)}.")
+        raise TooFewPeople(f"the comparison takes 2 or more Test people, more Train people, and {(TRAINED + 2) * SECONDS:.0f} s of each; "
+                           f"here are {len(test)} and {len(train)}.")
     asked = {name: features[TRAINED:] for name, features in test.items()}
     kept = rng.permutation(sorted(train))[len(test):]
     sets = {"clean": train, "leaked": {**{name: train[name] for name in kept}, **test}}
@@ -54,15 +58,19 @@ def _segments(voices, rng):
                 break
         count = min(AT_MOST, int(len(wave) / (SECONDS * SR)))
         if count >= TRAINED + 2:
-            people[speaker] = np.array([_features(part) for part in wave[: int(count * SECONDS * SR)].reshape(count, -1)], dtype=np.float32)
+            people[speaker] = _features(wave[: int(count * SECONDS * SR)].reshape(count, -1))
     return people
 
 
-def _features(wave):
-    """Mean and spread over time of 19 mel cepstral coefficients of `wave`, `(38,)`: the colour of a voice, not its words."""
-    frames = np.lib.stride_tricks.sliding_window_view(wave, 512)[::256] * np.hanning(512).astype(np.float32)
-    coefficients = dct(np.log(np.abs(np.fft.rfft(frames)) ** 2 @ _mel_filters().T + 1e-4), norm="ortho")[:, 1:20]
-    return np.concatenate([coefficients.mean(axis=0), coefficients.std(axis=0)])
+def _features(waves):
+    """Mean and spread over time of 19 mel cepstral coefficients of `waves` `(batch, samples)`, `(batch, 38)`: the colour of a voice,
+    not its words."""
+    frames = np.lib.stride_tricks.sliding_window_view(waves, 512, axis=1)[:, ::256] * np.hanning(512).astype(np.float32)
+    power = np.abs(np.fft.rfft(frames)).astype(np.float32) ** 2  # (batch, frames, bins)
+    with metrics.one_thread():  # numpy's own product would wait for its threads where another program keeps them busy
+        bands = (torch.from_numpy(power) @ torch.from_numpy(_mel_filters().T)).numpy()
+    coefficients = dct(np.log(bands + 1e-4), norm="ortho")[..., 1:20]
+    return np.concatenate([coefficients.mean(axis=1), coefficients.std(axis=1)], axis=1).astype(np.float32)
 
 
 def _mel_filters(bands=40):

@@ -20,25 +20,27 @@ def is_ready_made(folder):
 
 
 def facts(folder):
-    """A row a mixture: split, index, speaker, difficulty, background, sir_db, snr_db, and the target's level before and after (dBFS).
+    """A row a mixture: split, index, speaker, others (how many interfere), difficulty, background, sir_db, snr_db, and the target's
+    level before and after (dBFS).
 
     Without a manifest sir_db is the target over everything else, and both levels are that of the file.
     """
     tables = []
     for split, pairs in check_dataset(folder, deep=False).groupby("split", sort=False):
         try:
-            tables.append(read_manifest(folder, split).assign(split=split))
+            manifest = read_manifest(folder, split)
+            tables.append(manifest.assign(split=split, others=manifest["interferers"].map(len)))
         except FileNotFoundError:
             tables.append(pd.DataFrame([_measured(row) for row in pairs.to_dict("records")]))
     table = pd.concat(tables, ignore_index=True)
-    wanted = ("split", "index", "speaker", "difficulty", "background", "sir_db", "snr_db", "level_before_db", "level_after_db")
+    wanted = ("split", "index", "speaker", "others", "difficulty", "background", "sir_db", "snr_db", "level_before_db", "level_after_db")
     return table[list(wanted)]
 
 
 def _measured(row):
     mix, target = audio.read(row["mix"]), audio.read(row["clean"])
     level = float(audio.rms_db(target))
-    return dict(split=row["split"], index=row["index"], speaker=row.get("speaker"), difficulty="unknown", background="unknown",
+    return dict(split=row["split"], index=row["index"], speaker=row.get("speaker"), others=1, difficulty="unknown", background="unknown",
                 sir_db=level - float(audio.rms_db(mix - target)), snr_db=float("nan"), level_before_db=level, level_after_db=level)
 
 

@@ -110,6 +110,7 @@ def build(voices, out, progress=True, workers=None, overwrite=False, **settings)
         if _key(out) == key:
             return _summary(out, complete=True)
         _may_replace(out, overwrite)
+    print(*pools.notes, sep="\n", end="\n" * bool(pools.notes))
     if building.exists() and _key(building) != key:
         shutil.rmtree(building)
     building.mkdir(parents=True, exist_ok=True)

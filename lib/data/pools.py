@@ -26,6 +26,7 @@ class Pools:
     left_out: list  # speakers with too few recordings for that; they are heard as interferers only
     backgrounds: dict  # kind -> share
     noises: dict  # kind of background -> split -> [(file, from, to)], see `noises.by_split`
+    notes: list  # what the user is to be told once, where a dataset is made of these pools
 
 
 def make_pools(voices, settings):
@@ -40,10 +41,10 @@ def make_pools(voices, settings):
         left_out += [name for name in by_split[split] if name not in enough]
         targets[split] = [enough[k] for k in np.random.default_rng([settings.seed, number]).permutation(len(enough))]
         _check_split(split, by_split[split], targets[split], settings)
+    pools = Pools({"voices": root}, by_split, targets, left_out, {}, {}, [])
     if left_out:
-        print(f"Left out as targets, {len(left_out)} speaker(s) with too few recordings for a segment of {settings.segment_seconds:g} s and "
-              f"an enrollment of {settings.enrollment_seconds[0]:g} s from other recordings: {', '.join(left_out)}.")
-    pools = Pools({"voices": root}, by_split, targets, left_out, {}, {})
+        pools.notes.append(f"Left out as targets, {len(left_out)} speaker(s) with too few recordings for a segment of {settings.segment_seconds:g} s "
+                           f"and an enrollment of {settings.enrollment_seconds[0]:g} s from other recordings: {', '.join(left_out)}.")
     _add_backgrounds(pools, settings)
     return pools
 
@@ -129,4 +130,4 @@ def _add_backgrounds(pools, settings):
         pools.backgrounds[kind] = getattr(settings, f"{kind}_share")
     pools.backgrounds = {kind: share for kind, share in pools.backgrounds.items() if share > 0}
     if missing:
-        print(f"No background of: {', '.join(missing)}; its share falls to: {', '.join(pools.backgrounds) or 'none'}.")
+        pools.notes.append(f"No background of: {', '.join(missing)}; its share falls to: {', '.join(pools.backgrounds) or 'none'}.")
