@@ -67,11 +67,11 @@ def score(model, sets, **how):
     return pd.concat([training.measure(model, data, **how).assign(domain=domain) for domain, data in sets.items()], ignore_index=True)
 
 
-def compare(start, strategies, train, sets, out, resume=False, collate=None, say=print, **settings):
+def compare(start, strategies, train, sets, out, before=None, resume=False, collate=None, say=print, **settings):
     """Fine-tune `start` by each of `strategies` and measure it. Returns `(table, samples)`.
 
     start: the model, left as it is. strategies: names out of `STRATEGIES`. sets: domain -> dataset, `val` among them.
-    settings: see `training.Settings`. Each strategy is a run in `out`; its weights are dropped once measured. With `resume` those
+    before: the start's scores, where `score` has them already. settings: see `training.Settings`. Each strategy is a run in `out`; its weights are dropped once measured. With `resume` those
     that are done are not done again. table: a row a strategy, the model before first: strategy, trainable, seconds, memory_mb,
     best_epoch, and for each domain <domain>_si_sdri with <domain>_low and _high (95 % bootstrap), <domain>_change against
     before with its paired interval. samples: strategy, domain, index, si_sdri. Both are written to `out` as CSV.
@@ -79,7 +79,8 @@ def compare(start, strategies, train, sets, out, resume=False, collate=None, say
     if unknown := [name for name in strategies if name not in STRATEGIES]:
         raise freezing.FreezeError(f"unknown strategy {', '.join(unknown)}; known are: {', '.join(STRATEGIES)}")
     how, rows = dict(collate=collate, device=settings.get("device", "auto")), [{"strategy": BEFORE, "trainable": 0, "seconds": 0.0}]
-    samples, started = [score(start, sets, **how).assign(strategy=BEFORE)], time.perf_counter()
+    before, started = score(start, sets, **how) if before is None else before, time.perf_counter()
+    samples = [before.assign(strategy=BEFORE)]
     for done, name in enumerate(strategies, start=1):
         row, scores = _one(start, name, train, sets, Path(out) / slug(name), resume, how, settings)
         rows.append(row)
