@@ -119,15 +119,17 @@ def dnsmos(est, sr=SR):
 def similarity(est, enrollment, sr=SR, embedded=None):
     """Cosine, 0 to 1, between the voices in `est` and `enrollment` `(samples,)`, as the speaker encoder Resemblyzer hears them.
 
-    Clean speech of this project's Test voices: 0.88 for one person (0.80 to 0.91 in 80 % of pairs), 0.56 for two (0.47 to 0.72). Source: Wan et al., arXiv 1710.10467, weights
-    that come with the package resemblyzer. Silence: NaN for the enrollment, 0 for the estimate. `embedded`: the enrollment's
-    `voice_embedding`, where it is at hand.
+    Clean speech of this project's Test voices: 0.88 for one person (0.80 to 0.91 in 80 % of pairs), 0.56 for two (0.47 to 0.72).
+    `embedded`: the enrollment's `voice_embedding`, where it is at hand. Silence: NaN for the enrollment, 0 for the estimate.
+    Source: Wan et al., arXiv 1710.10467, weights that come with the package resemblyzer.
     """
     est, enrollment = (_numpy(wave) for wave in (est, enrollment))
     _check_rate(sr, "the speaker encoder")
     if _silent(enrollment):
         return float("nan")
-    return 0.0 if _silent(est) else float(voice_embedding(est) @ (voice_embedding(enrollment) if embedded is None else embedded))
+    if _silent(est):
+        return 0.0
+    return float(voice_embedding(est) @ (voice_embedding(enrollment) if embedded is None else embedded))
 
 
 def voice_embedding(wave):
