@@ -178,11 +178,12 @@ def test_full_disk_leaves_the_earlier_dataset_whole_and_resumes(voices, tmp_path
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
 def test_killed_build_resumes_to_the_same_dataset(voices, tmp_path, monkeypatch):
     write, out = audio.write, tmp_path / "d"
-    monkeypatch.setattr(audio, "write", lambda *args: (time.sleep(0.02), write(*args)))
+    monkeypatch.setattr(audio, "write", lambda *args: (time.sleep(0.05), write(*args)))
     child = multiprocessing.get_context("fork").Process(target=build, args=(voices, out), kwargs=SMALL)
     child.start()
     rows = tmp_path / "d.building" / "Train_Dataset" / "rows"
     while len(list(rows.glob("*.json"))) < 3:
+        assert child.exitcode is None, "the build ended before it could be killed"
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
