@@ -21,7 +21,7 @@ def read_checkpoint(path):
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{config_file}: not a JSON config ({error}). Download it again.") from error
-    return config, _read_weights(weights_file), weights_file
+    return config, read_weights(weights_file), weights_file
 
 
 def _find(path):
@@ -57,13 +57,16 @@ def _find_on_hub(hub_id):
         ) from error
 
 
-def _read_weights(file):
+def read_weights(file, key=None):
+    """The table of tensors in a weight file; `key`: where a pickle holds it beside other things. Raises `CheckpointError`, naming the file."""
+    file = Path(file)
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(str(file))
         state = torch.load(str(file), map_location="cpu", weights_only=True)
+        state = state[key] if key and isinstance(state, dict) and key in state else state
     except Exception as error:  # a text file, a cut download and a malicious pickle each raise their own kind
         raise CheckpointError(f"{file}: cannot be read as weights ({type(error).__name__}: {str(error)[:120]}). Download it again.") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
