@@ -74,6 +74,8 @@ class _Trainer(Trainer):
         config = getattr(model, "config", None)
         had_cache = hasattr(config, "use_cache")
         optimizer = getattr(torch.optim, settings.optimizer), {"lr": settings.learning_rate}
+        if hasattr(model, "parameter_groups"):  # a model with lower rates for its deeper layers says so itself
+            optimizer[1]["params"] = model.parameter_groups(settings.learning_rate)
         super().__init__(model, arguments, data_collator=collate, train_dataset=train, eval_dataset=val, callbacks=[record],
                          compute_metrics=self._average, optimizer_cls_and_kwargs=optimizer)
         if config is not None and not had_cache and hasattr(config, "use_cache"):
