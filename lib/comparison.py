@@ -7,6 +7,7 @@ import contextlib
 import re
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -102,7 +103,8 @@ def slug(name):
 
 def _one(start, name, train, sets, out, resume, how, settings):
     """Train and measure one strategy, or read what an earlier call left of it: (row, scores)."""
-    if resume and (out / "scores.csv").is_file():
+    asked = asdict(training.Settings.of(settings))
+    if resume and (out / "scores.csv").is_file() and runs.read_json(out / "settings.json")["settings"] == asked:
         return runs.read_json(out / "row.json"), pd.read_csv(out / "scores.csv")
     model, counts = _prepared(start, name, settings.get("seed", 0))
     history = training.fit(model, train, sets["val"], out, resume=resume, collate=how["collate"], notes={"strategy": name}, **settings)

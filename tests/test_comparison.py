@@ -61,6 +61,8 @@ def test_what_is_done_is_not_done_again(compared, start):
     table, _, out, _, sets = compared
     again, _ = comparison.compare(start, table["strategy"].tolist()[1:3], noise(6, 1), sets, out, resume=True, say=lambda line: None, **SETTINGS)
     pd.testing.assert_frame_equal(again, table.iloc[:3])
+    with pytest.raises(runs.RunError, match="epochs was 1 and is 2"):
+        comparison.compare(start, ["head only"], noise(6, 1), sets, out, resume=True, say=lambda line: None, **{**SETTINGS, "epochs": 2})
     with pytest.raises(runs.RunError, match="already a run"):
         comparison.compare(start, ["head only"], noise(6, 1), sets, out, say=lambda line: None, **SETTINGS)
 
