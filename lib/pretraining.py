@@ -183,6 +183,7 @@ def main(arguments=None):
     parser.add_argument("--distil-steps", type=int, default=1500)
     parser.add_argument("--extract-steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a training mixture")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=100, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
@@ -199,9 +200,9 @@ def main(arguments=None):
     heard, unheard = voices[voices.split == "Train"], voices[voices.split == "Val"]
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
     common = dict(every=options.every, batch_size=options.batch_size, workers=options.workers)
-    for stage, steps, rate, decay in ((Distil, options.distil_steps, 2e-3, 0.4), (Extract, options.extract_steps, 6e-4, 0.25)):
+    for stage, steps, rate, decay in ((Distil, options.distil_steps, 2e-3, 0.4), (Extract, options.extract_steps, 5e-4, 0.25)):
         seed = options.seed + 1000 * (stage is Extract)
-        data = EndlessMixtures(heard, steps * options.batch_size, seed, 3.0, 3.2, music=music)
+        data = EndlessMixtures(heard, steps * options.batch_size, seed, options.seconds, 3.2, music=music)
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
         train(stage(model), data, val, options.out / stage.__name__.lower(), steps, rate, decay=decay, **common)
         if stage is Distil:

@@ -46,7 +46,8 @@ class EndlessMixtures(Dataset):
     """`items` mixtures of `seconds` with an enrollment of `enrollment_seconds`, from the speakers of one split.
 
     Item: dict(mix, target, enrollment), float32 `(samples,)`. A target is a woman as often as a man, an interferer is of
-    the target's sex with `same_sex` chance; SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down
+    the target's sex with `same_sex` chance (with `augment` half of that at first, all of it from the middle on: whom to follow
+    is learned sooner where voices differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down
     (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added.
     """
 
@@ -83,7 +84,8 @@ class EndlessMixtures(Dataset):
         for _ in range(1 + (rng.random() < self.second)):
             same = [n for n in self.by_sex[self.sex[name]] if n != name]
             rest = [n for n in self.rows if self.sex[n] != self.sex[name]]
-            pool = same if same and (rng.random() < self.same_sex or not rest) else rest
+            alike = self.same_sex * min(1.0, 0.5 + i / self.items) if self.augment else self.same_sex
+            pool = same if same and (rng.random() < alike or not rest) else rest
             wave, _ = self._speech(rng, self._speaker(rng, pool), self.length, self._speed(rng))
             others.append(_unit(self._shape(rng, wave, self._room(rng) if room is not None else None)))
         target, rest = _unit(target), _unit(sum(others)) * 10 ** (-rng.uniform(*self.sir_db) / 20)
