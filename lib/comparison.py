@@ -38,8 +38,8 @@ def source_domain(folder="data/Dataset_source", source="auto", root=None, test=4
         print(f"No source domain, so what is forgotten is not measured: {error}")
         return None
     with contextlib.redirect_stdout(None):  # what build says of its pools belongs to chapter 1
-        mixtures.build(table, place(folder), overwrite=True, progress=False, train=0, val=0, test=test, interferers=(1, 1), sir_db=(-5.0, 5.0),
-                       background_share=0.0, seed=1)
+        mixtures.build(table, place(folder), overwrite=True, progress=False, train=0, val=0, test=test, interferers=(1, 1),
+                       sir_db=(-5.0, 5.0), background_share=0.0, seed=1)
     return place(folder)
 
 
@@ -59,7 +59,8 @@ def before_after(samples, names):
     for domain in first["domain"].unique():
         a, b = (table[table["domain"] == domain].sort_values("index")["si_sdri"].to_numpy() for table in (first, second))
         difference, low, high = bootstrap_interval(b - a)
-        rows.append({"domain": domain, "mixtures": len(a), names[0]: a.mean(), names[1]: b.mean(), "difference": difference, "low": low, "high": high})
+        means = {names[0]: a.mean(), names[1]: b.mean()}
+        rows.append({"domain": domain, "mixtures": len(a), **means, "difference": difference, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
@@ -72,10 +73,11 @@ def compare(start, strategies, train, sets, out, before=None, resume=False, coll
     """Fine-tune `start` by each of `strategies` and measure it. Returns `(table, samples)`.
 
     start: the model, left as it is. strategies: names out of `STRATEGIES`. sets: domain -> dataset, `val` among them.
-    before: the start's scores, where `score` has them already. settings: see `training.Settings`. Each strategy is a run in `out`; its weights are dropped once measured. With `resume` those
-    that are done are not done again. table: a row a strategy, the model before first: strategy, trainable, seconds, memory_mb,
-    best_epoch, and for each domain <domain>_si_sdri with <domain>_low and _high (95 % bootstrap), <domain>_change against
-    before with its paired interval. samples: strategy, domain, index, si_sdri. Both are written to `out` as CSV.
+    before: the start's scores, where `score` has them already. settings: see `training.Settings`. Each strategy is a run in
+    `out`; its weights are dropped once measured. With `resume` those that are done are not done again. table: a row a strategy,
+    the model before first: strategy, trainable, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri with
+    <domain>_low and _high (95 % bootstrap), <domain>_change against before with its paired interval. samples: strategy, domain,
+    index, si_sdri. Both are written to `out` as CSV.
     """
     if unknown := [name for name in strategies if name not in STRATEGIES]:
         raise freezing.FreezeError(f"unknown strategy {', '.join(unknown)}; known are: {', '.join(STRATEGIES)}")
@@ -162,8 +164,8 @@ def reading(table):
     near = [row for row in pretrained if row["val_si_sdri"] > best["val_si_sdri"] - 0.2]
     if near:
         cheap = min(near, key=lambda row: row["trainable"])
-        lines.append(f"The cheapest within 0.2 dB of it on validation is **{cheap['strategy']}**, with {cheap['trainable']:,} trainable parameters "
-                     f"and {cheap['seconds']:.0f} s ({best['strategy']}: {best['trainable']:,} and {best['seconds']:.0f} s).")
+        lines.append(f"The cheapest within 0.2 dB of it on validation is **{cheap['strategy']}**, with {cheap['trainable']:,} trainable "
+                     f"parameters and {cheap['seconds']:.0f} s ({best['strategy']}: {best['trainable']:,} and {best['seconds']:.0f} s).")
     lines += _pair(rows, "attention of last 1", "last 1 full", "Within one block")
     lines += _pair(rows, "last 2 full", "last 2 full + speaker layer", "With the speaker layer open too")
     if RANDOM in rows:
@@ -179,8 +181,8 @@ def reading(table):
                      + (f"{len(lost)} of {len(pretrained)} strategies forgot beyond their interval: {', '.join(row['strategy'] for row in lost)}."
                         if lost else "none forgot beyond its interval."))
     sure = [row for row in pretrained if row["test_change_low"] > 0]
-    lines.append(f"One seed, and an interval over test samples only: {len(sure)} of {len(pretrained)} strategies improve Test beyond doubt of this kind. "
-                 "Rows whose intervals overlap widely are not ranked by this table.")
+    lines.append(f"One seed, and an interval over test samples only: {len(sure)} of {len(pretrained)} strategies improve Test beyond doubt "
+                 "of this kind. Rows whose intervals overlap widely are not ranked by this table.")
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
 
 

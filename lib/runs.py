@@ -115,7 +115,8 @@ def save_model(model, folder):
             _to_disk(file)
             os.replace(file, folder / file.name)
     except Exception as error:  # the writers of weights raise their own kinds, not only OSError
-        raise RunError(f"{folder}: the weights could not be written ({error}). Free some disk space; what was there before is still whole.") from error
+        raise RunError(f"{folder}: the weights could not be written ({error}). Free some disk space; "
+                       "what was there before is still whole.") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

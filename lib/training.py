@@ -96,12 +96,7 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
     settings, out = Settings.of(settings), Path(out)
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
-    if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
-        raise SettingsError(f"report_to {settings.report_to!r} needs the package {settings.report_to}: pip install {settings.report_to}")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise TrainingError("every parameter is frozen, so there is nothing to train; open a part, for example freeze(model, depth=1)")
-    if not len(train) or not len(val):
-        raise TrainingError(f"there are {len(train)} items to train on and {len(val)} to validate on; both need at least one")
+    _check(model, train, val, settings)
     record = {**runs.describe(), "settings": asdict(settings), "device": _device_name(device), "precision": precision,
               "run": _fingerprint(model, train, val), "notes": notes or {}, "finished": False}
     earlier, checkpoint = _open(out, record, resume)
@@ -193,6 +188,15 @@ def pick_precision(precision, device):
         return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp32"
     probes = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return "bf16" if device.type == "cpu" and any(probe and probe() for probe in probes) else "fp32"
+
+
+def _check(model, train, val, settings):
+    if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
+        raise SettingsError(f"report_to {settings.report_to!r} needs the package {settings.report_to}: pip install {settings.report_to}")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainingError("every parameter is frozen, so there is nothing to train; open a part, for example freeze(model, depth=1)")
+    if not len(train) or not len(val):
+        raise TrainingError(f"there are {len(train)} items to train on and {len(val)} to validate on; both need at least one")
 
 
 def _autocast(device, precision):
