@@ -23,15 +23,15 @@ def facts(folder):
     """A row a mixture: split, index, speaker, others (how many interfere), difficulty, background, sir_db, snr_db, and the target's
     level before and after (dBFS).
 
-    Without a manifest sir_db is the target over everything else, and both levels are that of the file.
+    Of a data set brought ready-made sir_db is the target over everything else, and both levels are that of the file.
     """
-    tables = []
+    tables, ready_made = [], is_ready_made(folder)  # a manifest that was brought may hold anything
     for split, pairs in check_dataset(folder, deep=False).groupby("split", sort=False):
-        try:
+        if ready_made:
+            tables.append(pd.DataFrame([_measured(row) for row in pairs.to_dict("records")]))
+        else:
             manifest = read_manifest(folder, split)
             tables.append(manifest.assign(split=split, others=manifest["interferers"].map(len)))
-        except FileNotFoundError:
-            tables.append(pd.DataFrame([_measured(row) for row in pairs.to_dict("records")]))
     table = pd.concat(tables, ignore_index=True)
     wanted = ("split", "index", "speaker", "others", "difficulty", "background", "sir_db", "snr_db", "level_before_db", "level_after_db")
     return table[list(wanted)]
