@@ -29,8 +29,8 @@ def spectrum(wave):
 
 # --- splitting -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("speakers, expected", [(3, (1, 1, 1)), (10, (8, 1, 1)), (41, (33, 4, 4)), (4, (2, 1, 1))])
-def test_shares_are_of_speakers_with_one_at_least_in_each(speakers, expected):
+@pytest.mark.parametrize("speakers, expected", [(3, (1, 1, 1)), (6, (2, 2, 2)), (10, (6, 2, 2)), (41, (33, 4, 4)), (4, (2, 1, 1))])
+def test_shares_are_of_speakers_with_two_in_each_where_there_are_six(speakers, expected):
     found = splits.split_by_speaker(unsplit(speakers))
     counts = found.groupby("split")["speaker"].nunique()
     assert tuple(counts[name] for name in splits.SPLITS) == expected

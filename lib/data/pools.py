@@ -80,7 +80,8 @@ def _check_split(split, speakers, targets, settings):
         return
     if len(speakers) < 2 or not targets:
         raise MixtureError(f"{split}: expected at least 2 speakers, one of them with enough recordings for target and enrollment; got "
-                           f"{len(speakers)} ({', '.join(speakers) or 'none'}). Add voices, or set {split.lower()}=0 to leave the split out.")
+                           f"{len(speakers)} ({', '.join(speakers) or 'none'}). Six people or more fill three splits; with fewer, set "
+                           f"{split.lower()}=0 to leave this split out.")
 
 
 def _common_folder(paths):

@@ -17,7 +17,7 @@ from lib.data import cache_dir
 from lib.data.debian import content_hash
 
 SPLITS = ("Train", "Val", "Test")
-THRESHOLD = 0.93  # cosine of two voices by Resemblyzer above which they count as one person (measured: data/README.md)
+THRESHOLD = 0.9  # cosine of two voices by Resemblyzer above which they count as one person (measured: data/README.md)
 SECONDS = 20.0  # speech of each speaker that an embedding is made of
 SR = 16000
 
@@ -33,7 +33,8 @@ class LeakError(ValueError):
 def split_by_speaker(voices, seed=0, shares=(0.8, 0.1, 0.1)):
     """`voices` with a column `split` (Train, Val, Test), each speaker in one of them; drawn by `seed` in `shares` of the speakers.
 
-    A `split` that is there already (the source `debian` has one) is kept. Val and Test get at least one speaker each.
+    A `split` that is there already (the source `debian` has one) is kept. Val and Test get at least two speakers each, of fewer
+    than six at least one: mixtures need two in a split.
     Raises `SplitError` for fewer than three speakers, or for shares that are not three positive numbers.
     """
     speakers = sorted(voices["speaker"].unique())
@@ -46,7 +47,8 @@ def split_by_speaker(voices, seed=0, shares=(0.8, 0.1, 0.1)):
         return voices.copy()
     if len(shares) != 3 or min(shares) <= 0:
         raise SplitError(f"shares should be three positive numbers (train, val, test); found {shares}.")
-    val, test = (max(1, round(len(speakers) * share / sum(shares))) for share in shares[1:])
+    least = 2 if len(speakers) >= 6 else 1  # a mixture takes two people of one split
+    val, test = (max(least, round(len(speakers) * share / sum(shares))) for share in shares[1:])
     val, test = min(val, len(speakers) - 2), min(test, len(speakers) - 2)
     if len(speakers) - val - test < 1:
         raise SplitError(f"shares {shares} leave no speaker for Train out of {len(speakers)}; give Train a larger share.")
