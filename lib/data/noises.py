@@ -27,7 +27,7 @@ def music_folder(choice="auto"):
     from lib.data import voices
 
     try:
-        return str(Path(voices.background_music(progress=False)[0]).parent)
+        return str(Path(voices.background_music()[0]).parent)
     except voices.VoicesError as error:
         print(f"No background music: {str(error).splitlines()[0]}")
         return None
