@@ -12,7 +12,7 @@ from lib import audio
 from lib.data import splits
 
 SR = 16000
-COPY = 0.99  # correlation of two fingerprints above which two recordings are taken for copies
+COPY = 0.996  # correlation of two fingerprints above which two recordings are taken for copies
 ALIKE = 0.6  # cosine to the rest of the speaker's speech under which 3 s of speech may be another person's
 
 
@@ -102,6 +102,12 @@ def _unit(vector):
     return np.asarray(vector) / max(np.linalg.norm(vector), 1e-9)
 
 
+def same_language(pairs, voices):
+    """Those of `pairs` (of `splits.check_leaks`) whose speakers share a language: likelier one person than others."""
+    spoken = voices.groupby("speaker")["language"].agg(set)
+    return pairs[[bool(spoken[row.speaker] & spoken[row.other]) for row in pairs.itertuples()]]
+
+
 def main():
     from lib.data import voices as sources
 
@@ -112,7 +118,9 @@ def main():
     print(summary(voices).round(2).to_string(), "\n", speakers.round(0).to_string(), sep="\n")
     copies = near_copies(voices)
     print(f"\nRecordings that sound like copies (of {len(voices)}): {len(copies)}\n{copies.head(20).to_string()}")
-    print("\nClosest voices in different splits:", splits.check_leaks(voices, encoder).head(10).round(3).to_string(), sep="\n")
+    pairs = splits.check_leaks(voices, encoder)
+    print("\nClosest voices in different splits:", pairs.head(10).round(3).to_string(), sep="\n")
+    print("\nOf one language in different splits:", same_language(pairs, voices).head(10).round(3).to_string(), sep="\n")
     every = splits.speaker_similarity(voices, encoder).where(lambda table: np.triu(np.ones(table.shape, dtype=bool), 1)).stack()
     print("\nClosest voices of all:", every.sort_values(ascending=False).head(10).round(3).to_string(), sep="\n")
     print("\nOne person, 20 s against another 20 s:", halves(voices, encoder).head(10).round(3).to_string(), sep="\n")
