@@ -5,7 +5,7 @@ Paths are given relative to the project's root, or absolute; messages print them
 import tempfile
 from pathlib import Path
 
-from lib.runs import ROOT
+from lib.runs import ROOT, read_json
 
 SMALL = dict(train=96, val=16, test=24)  # mixtures: enough to see every plot, not to compare models
 QUICK = dict(epochs=1, batch_size=4, learning_rate=2e-4, progress="none")
@@ -57,6 +57,7 @@ def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
     from lib.models.convoifilter import ConVoiFilter
 
     if (place(run) / "best" / "config.json").is_file():
+        print(_state_of(run))
         return ConVoiFilter.from_pretrained(place(run) / "best")
     import torch
     from transformers.utils import logging
@@ -77,6 +78,16 @@ def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
     print(f"validation SI-SDRi {history['val_si_sdri'].iloc[0]:.2f} dB before, {history['val_si_sdri'].max():.2f} dB after, "
           f"{history['seconds'].sum():.0f} s.")
     return model.eval()
+
+
+def _state_of(run):
+    """A sentence on whether the run has finished, and whether fine-tuning was better than leaving the starter as it is."""
+    record = read_json(place(run) / "settings.json") if (place(run) / "settings.json").is_file() else {}
+    if not record.get("finished", True):
+        return f"{run} has not finished: these are its best weights so far. Run chapter 2 to the end."
+    if record.get("best_epoch") == 0:
+        return f"{run}: no epoch was better than the model it started from, so starter and fine-tuned are the same here."
+    return f"{run}: the weights of epoch {record['best_epoch']}, its best." if "best_epoch" in record else f"{run}: its best weights."
 
 
 def recordings(mixture, enrollment, example):

@@ -1,4 +1,6 @@
 """A chapter that runs alone: what is missing is made in small and said; what is there is used as it is."""
+import json
+
 import numpy as np
 import pytest
 from made_voices import make_voices
@@ -58,8 +60,13 @@ def test_a_missing_fine_tuning_trains_for_a_moment_and_a_run_is_read(small, monk
     said = capsys.readouterr().out
     assert "chapter 2 makes it" in said and "attention of last 2, 4 mixtures" in said and not model.training
     model.save_pretrained(folder / "results/runs/02_fine_tuning/best")
-    stand_ins.fine_tuned("results/runs/02_fine_tuning", lambda: pytest.fail("the run is there"), made)
-    assert capsys.readouterr().out == ""
+    run, fail = "results/runs/02_fine_tuning", lambda: pytest.fail("the run is there")
+    for record, said in ((None, "its best weights."), ({"finished": True, "best_epoch": 3}, "epoch 3, its best"),
+                         ({"finished": False}, "has not finished"), ({"finished": True, "best_epoch": 0}, "are the same here")):
+        if record is not None:
+            (folder / run / "settings.json").write_text(json.dumps(record))
+        stand_ins.fine_tuned(run, fail, made)
+        assert said in capsys.readouterr().out
 
 
 def test_own_recordings_come_in_pairs(tmp_path, capsys):
