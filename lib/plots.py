@@ -48,6 +48,7 @@ def histograms(table, columns, by=None, unit="dB", bins=30):
             axis.hist(rows[column], bins=edges, alpha=0.65, color=_colour(name, number), label=f"{name} ({len(rows)})")
         missing = len(table) - len(known)
         _style(axis, xlabel=f"{column} ({unit})", ylabel="count", legend=by is not None)
+        axis.xaxis.set_major_locator(MaxNLocator(7))
         axis.set_title(f"{missing} without a value" if missing else "", fontsize=8)
     return _close(figure)
 
@@ -161,7 +162,8 @@ def groups_with_intervals(table, value="mean", group="difficulty", by="system", 
                  yerr=[rows[value] - rows["low"], rows["high"] - rows[value]], capsize=3)
     axis.set_xticks(range(len(groups)), groups)
     axis.axhline(0, color="black", linewidth=0.8)
-    return _done(figure, axis, ylabel=ylabel, legend=True)
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names), frameon=False)  # clear of the bars
+    return _done(figure, axis, ylabel=ylabel)
 
 
 def summary_table(frame, digits=2, caption=""):
