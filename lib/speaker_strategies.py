@@ -80,6 +80,7 @@ def train_strategy(backbone, clips, people, strategy, out, seed=0, epochs=10, le
         torch.manual_seed(seed)
         net = transfer.SpeakerNet(own, len(people), after=after, rate_decay=rate_decay)
     freezing.thaw(net)
+    _quicken_batch_norm(net)
     labels, part = labels_of(clips.table, people), clips.table["part"].to_numpy()
     sets = {name: Items(inputs[part == name], labels[part == name]) for name in ("Train", "Val", "Test")}
     with torch.inference_mode():
@@ -92,6 +93,13 @@ def train_strategy(backbone, clips, people, strategy, out, seed=0, epochs=10, le
     return {"backbone": own.name, "strategy": strategy, "seed": seed, "trainable": int(counts["trainable"].sum()), "seconds": seconds,
             "epochs": epochs, "best_epoch": history.attrs["best_epoch"], "train_clips": len(sets["Train"]), "test_clips": len(test),
             "people": len(people), "accuracy": float(test.mean()), "right": test}
+
+
+def _quicken_batch_norm(net, momentum=0.1):
+    """Let the statistics of the open BatchNorms follow within tens of steps: ImageNet's momentum of 0.01 is for thousands."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
 
 
 def _upper(net, inputs, batch=32):

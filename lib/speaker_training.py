@@ -56,8 +56,9 @@ def features(backbone, waves, after=None, batch=16, progress=True, cache=True):
 
 
 def _feature_file(backbone, waves, after):
+    pixels = getattr(backbone.prepare, "keywords", {}).get("size", "")
     heard = hashlib.sha1(np.ascontiguousarray(waves).tobytes()).hexdigest()[:16]
-    return cache_dir() / "features" / f"{backbone.name}-{transfer.fingerprint(backbone):08x}-{after or 'features'}-{heard}.npy".replace(" ", "")
+    return cache_dir() / "features" / f"{backbone.name}{pixels}-{transfer.fingerprint(backbone):08x}-{after or 'features'}-{heard}.npy".replace(" ", "")
 
 
 def _keep(path, array):

@@ -75,7 +75,11 @@ def part_recordings(voices, seed=0, share=GAP):
 
 def _session_and_word(voices):
     origin = [PurePosixPath(Path(path).as_posix()) for path in (voices["origin"] if "origin" in voices else voices["path"])]
-    words = [re.sub(r"_desc(_\w+)?$|(?<=[a-z])[0-9]+$", "", path.stem.lower()) for path in origin]
+    names = pd.Series([path.stem.lower() for path in origin], index=voices.index)
+    words = names.str.replace(r"_desc(_\w+)?$|(?<=[a-z])[0-9]+$", "", regex=True)  # a language's suffix, or the number of a take
+    speakers = voices["speaker"]
+    numbered = words.groupby(speakers).transform("nunique") < 0.5 * words.groupby(speakers).transform("size")  # rec1, rec2: not takes
+    words = words.where(~numbered, names)
     words = [word if len(word) > 2 and not word.isdigit() else f"{path.parent.name}/{word}" for word, path in zip(words, origin)]
     return {"session": [path.parent.as_posix() for path in origin], "word": words}
 

