@@ -113,8 +113,9 @@ def main():
 
     voices = sources.load("debian")
     encoder = splits.resemblyzer_encoder()
-    speakers = voices.groupby("speaker").agg(split=("split", "first"), sex=("sex", "first"), language=("language", lambda c: "+".join(sorted(set(c)))),
-                                             recordings=("path", "size"), seconds=("seconds", "sum")).sort_values(["split", "seconds"])
+    speakers = voices.groupby("speaker").agg(
+        split=("split", "first"), sex=("sex", "first"), language=("language", lambda column: "+".join(sorted(set(column)))),
+        recordings=("path", "size"), seconds=("seconds", "sum")).sort_values(["split", "seconds"])
     print(summary(voices).round(2).to_string(), "\n", speakers.round(0).to_string(), sep="\n")
     copies = near_copies(voices)
     print(f"\nRecordings that sound like copies (of {len(voices)}): {len(copies)}\n{copies.head(20).to_string()}")

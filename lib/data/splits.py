@@ -17,7 +17,7 @@ from lib.data import cache_dir
 from lib.data.debian import content_hash
 
 SPLITS = ("Train", "Val", "Test")
-THRESHOLD = 0.9  # cosine of two voices by Resemblyzer above which they count as one person (measured: data/README.md)
+THRESHOLD = 0.87  # cosine of two voices by Resemblyzer above which they count as one person (measured: data/README.md)
 SECONDS = 20.0  # speech of each speaker that an embedding is made of
 SR = 16000
 
@@ -62,7 +62,8 @@ def split_by_speaker(voices, seed=0, shares=(0.8, 0.1, 0.1)):
 def check_leaks(voices, encoder=None, threshold=THRESHOLD):
     """Raise `LeakError` when a speaker, a recording or (with `encoder`) a voice stands in two splits of `voices`.
 
-    Recordings are compared by content, so another file name hides nothing. encoder: a function wave -> embedding, such as
+    Recordings are compared by content, so another file name hides nothing (all are decoded for that where the source gives no
+    column `content`). encoder: a function wave -> embedding, such as
     `resemblyzer_encoder()`; two voices in different splits whose embeddings have a cosine over `threshold` are a leak.
     Returns the closest pairs of voices across splits, closest first: speaker, split, other, other_split, similarity
     (empty without an encoder).
