@@ -354,8 +354,8 @@ def watch(process, progress, log):
     reader.join(10)
 
 
-def explain_chapter(executed, log):
-    """The cell a chapter failed in, its section and its last error line, as a sentence."""
+def explain_chapter(executed, log, code):
+    """The cell a chapter failed in, its section and its last error line, as a sentence. code: papermill's exit code."""
     heading = ""
     for kind, source, _, outputs in read_cells(executed) if executed.exists() else []:
         if kind == "markdown":
@@ -365,6 +365,8 @@ def explain_chapter(executed, log):
                 reason = " ".join(f"{output['ename']}: {output['evalue']}".split())[:500]
                 first = next((line for line in source.splitlines() if line.strip() and not line.startswith("#")), "")
                 return f"in the section '{heading}', in the cell that begins `{first.strip()[:80]}`: {reason}"
+    if code < 0:
+        return f"because it was ended from outside, by signal {-code} (9: often too little memory)."
     lines = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
     return f"before or between its cells: {lines[-1] if lines else 'papermill said nothing'}"
 
@@ -387,7 +389,7 @@ def execute(python, notebook, parameters, out):
         raise
     progress.close("failed" if process.returncode else "done")
     if process.returncode:
-        raise Failure(f"Chapter {notebook.stem} failed {explain_chapter(executed, log)}\n"
+        raise Failure(f"Chapter {notebook.stem} failed {explain_chapter(executed, log, process.returncode)}\n"
                       f"The notebook as far as it came: {executed} (and its log, {log.name})")
 
 

@@ -212,6 +212,13 @@ def test_chapters_run_with_parameters_and_a_failing_one_is_named(place, monkeypa
     assert "12 attn" in executed.read_text(encoding="utf-8")
 
 
+def test_a_chapter_killed_from_outside_is_told_from_one_that_failed(tmp_path):
+    (tmp_path / "02.log").write_text("Executing Cell 3---\n[IPKernelApp] WARNING | Parent appears to have exited\n")
+    said = workbook.explain_chapter(tmp_path / "none.ipynb", tmp_path / "02.log", -9)
+    assert "ended from outside, by signal 9" in said
+    assert "Parent appears" in workbook.explain_chapter(tmp_path / "none.ipynb", tmp_path / "02.log", 1)
+
+
 def test_the_closing_table_shows_only_what_this_run_wrote(tmp_path):
     path = tmp_path / "summary.csv"
     path.write_text("system,si_sdr,si_sdri,pesq,estoi,share_over_1_db,rtf\nmixture,-1.234,0,1.2,nan,,\nstarter,2.1,3.3,1.4,0.6,0.731,0.1\n")
