@@ -204,9 +204,32 @@ def test_without_apt_the_other_sources_are_named(cache, monkeypatch):
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(debian.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(debian.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 100, "", "W: x\nE: Unable to locate package talk"))
-    with pytest.raises(voices.VoicesError, match="(?s)Unable to locate package talk.*apt-get update.*run again"):
-        debian.fetch("talk", tmp_path)
-    assert not list(tmp_path.glob("*"))  # nothing half made stays
+    with pytest.raises(voices.VoicesError, match="(?s)Unable to locate package talk.*run again.*librispeech.*folder.*Dataset"):
+        debian.fetch("talk", tmp_path / "packages")
+    assert not list((tmp_path / "packages").iterdir())  # nothing half made stays
+
+
+def test_missing_package_lists_are_fetched_without_root(tmp_path, monkeypatch):
+    commands = []
+
+    def apt_get(command, cwd, **_):
+        commands.append(command)
+        lists = next((Path(part.split("=")[1]) for part in command if part.startswith("Dir::State::Lists=")), None)
+        if command[-1] == "update":
+            (lists / "talk").touch()
+        elif lists and (lists / "talk").is_file():
+            (Path(cwd) / "talk_1.0_all.deb").write_bytes(b"deb")
+        else:
+            return subprocess.CompletedProcess(command, 100, "", "E: Unable to locate package talk")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(debian.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(debian.subprocess, "run", apt_get)
+    assert debian.fetch("talk", tmp_path / "packages").read_bytes() == b"deb"
+    assert [command[-1] for command in commands] == ["talk", "talk", "update", "talk"]
+    next((tmp_path / "packages").glob("*.deb")).unlink()
+    debian.fetch("talk", tmp_path / "packages")
+    assert [command[-1] for command in commands[4:]] == ["talk", "talk"]  # the lists are kept for the next package
 
 
 def test_a_downloaded_package_is_moved_into_place_and_not_fetched_twice(tmp_path, monkeypatch):

@@ -107,15 +107,32 @@ def fetch(package, folder):
         raise VoicesError(f"the source `debian` needs apt-get, which this system does not have. Instead, {OTHER_SOURCES}.")
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
-        done = subprocess.run(["apt-get", "download", package], cwd=part, capture_output=True, text=True)
+        own = _own_lists(Path(folder).parent / "apt")
+        for options, update in (((), False), (own, False), (own, True)):  # the system's package lists may be missing or old
+            if update:
+                _apt_get([*own, "update"], part)
+            done = _apt_get([*options, "download", package], part)
+            if not done.returncode:
+                break
         found = list(Path(part).glob("*.deb"))
         if done.returncode or not found:
             said = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("E:")] or ["it gave no reason"]
             raise VoicesError(
-                f"`apt-get download {package}` failed: {said[0]}\nWhere the package is unknown, run `apt-get update` as root once. "
-                f"Where the network failed, run again: what is already here is kept. Without a network, {OTHER_SOURCES}."
+                f"`apt-get download {package}` failed: {said[0]}\nIf the network failed, run again: what is already here is kept. If the "
+                f"package is unknown, this system's package sources lack it. Otherwise, {OTHER_SOURCES}."
             )
         return Path(shutil.move(found[0], Path(folder) / found[0].name))
+
+
+def _apt_get(arguments, folder):
+    return subprocess.run(["apt-get", *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def _own_lists(folder):
+    """Options that make apt-get keep its package lists in `folder`, where no root is needed to update them."""
+    for part in ("lists/partial", "cache/archives/partial"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    return ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
 
 
 @contextmanager
