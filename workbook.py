@@ -92,9 +92,14 @@ def read_parameters(notebook):
 
 
 def read_value(text):
-    """`text` typed as papermill types it: True, False, None, a whole number, a number, or the text itself."""
+    """`text` typed as papermill types it: True, False, None, a whole number, a number, or the text itself; `[...]` is a list."""
     if text in ("True", "False", "None"):
         return ast.literal_eval(text)
+    if text.startswith("["):
+        try:
+            return list(ast.literal_eval(text))
+        except (ValueError, SyntaxError, TypeError):
+            return text
     for kind in (int, float):
         try:
             return kind(text)
@@ -110,8 +115,8 @@ def check_value(name, text, default):
         fits, expected = isinstance(value, bool), "True or False"
     elif isinstance(default, (int, float)):
         fits, expected = value is None or isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
-    elif isinstance(default, (list, tuple, dict, set)):
-        fits, expected = False, "a list, which only the notebook's own parameters cell can change"
+    elif isinstance(default, (list, tuple)):
+        fits, expected = value is None or isinstance(value, list), "a list, in quotation marks"
     else:
         fits, expected = True, ""
     if not fits:
@@ -377,7 +382,8 @@ def execute(python, notebook, parameters, out):
     command = [str(python), "-m", "papermill", str(notebook), str(executed), "--cwd", str(NOTEBOOKS),
                "--log-output", "--no-progress-bar"]
     for name, text in parameters:
-        command += ["-p", name, text]
+        value = read_value(text)
+        command += ["-y", json.dumps({name: value})] if isinstance(value, list) else ["-p", name, text]
     progress = Progress(notebook.stem, sections(notebook, bool(parameters)))
     process = subprocess.Popen(command, cwd=NOTEBOOKS, env=environment(python), text=True, encoding="utf-8",
                                errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
