@@ -1,10 +1,9 @@
 """How the starter in `pretrained/starter` was made: `python -m lib.pretraining OUT`. One resumable command, one seed.
 
-Three stages, all on mixtures of Train speakers made on the fly (`lib.data.streaming`):
+Two stages, both on mixtures of Train speakers made on the fly (`lib.data.streaming`):
 1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
 2. extract: the x-vector stands still, everything after it learns to separate, by negative SI-SNR and a spectral term.
-3. polish: the same at a lower learning rate.
 A second call goes on from the last checkpoint; with fewer `--extract-steps` the learning rate falls sooner.
 """
 import argparse
@@ -183,7 +182,6 @@ def main(arguments=None):
     parser.add_argument("out", type=Path)
     parser.add_argument("--distil-steps", type=int, default=900)
     parser.add_argument("--extract-steps", type=int, default=9000)
-    parser.add_argument("--polish-steps", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=2.4, help="length of a training mixture")
     parser.add_argument("--workers", type=int, default=1)
@@ -202,8 +200,7 @@ def main(arguments=None):
     heard, unheard = voices[voices.split == "Train"], voices[voices.split == "Val"]
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
     common = dict(every=options.every, batch_size=options.batch_size, workers=options.workers)
-    stages = (("distil", Distil, options.distil_steps, 2e-3, 0.4), ("extract", Extract, options.extract_steps, 5e-4, 0.25),
-              ("polish", Extract, options.polish_steps, 2e-4, 0.9))  # 5e-4 bounces; what the lower rate adds comes quickly
+    stages = (("distil", Distil, options.distil_steps, 2e-3, 0.4), ("extract", Extract, options.extract_steps, 5e-4, 0.25))
     for number, (name, stage, steps, rate, decay) in enumerate(stages):
         seed = options.seed + 1000 * number
         data = EndlessMixtures(heard, steps * options.batch_size, seed, options.seconds, 3.2, music=music)
