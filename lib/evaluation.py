@@ -20,6 +20,7 @@ from lib.data.manifest import read_manifest
 GROUPS = {"si_sdr": ("si_sdr", "si_sdri"), "sdr": ("sdr", "sdri"), "pesq": ("pesq",), "estoi": ("estoi",),
           "dnsmos": ("sig", "bak", "ovrl", "p808"), "similarity": ("similarity",)}
 METRICS = tuple(GROUPS)
+FACTS = ["speaker", "others", "difficulty", "sir_db", "snr_db", "same_sex"]  # beside `index`
 
 
 class Estimates(NamedTuple):
@@ -122,18 +123,21 @@ def _measure(est, ref, enrollment, chosen, known):
 def open_test(folder, limit=None, split="Test"):
     """The test mixtures of the Dataset `folder` (at most `limit`, evenly spread) and a table of facts in the same order.
 
-    Facts: `index, speaker, others, difficulty, sir_db, snr_db, same_sex`; see `mixture_facts`. Raises `DatasetError` as
-    `open_dataset` does.
+    Facts: `index` and `FACTS`, see `mixture_facts`; what a manifest does not tell is empty, but the SIR is then measured, as the
+    target over everything else. Raises `DatasetError` as `open_dataset` does.
     """
     everything = open_dataset(folder, split)
     test = torch.utils.data.Subset(everything, spread(len(everything), limit))
     pairs = everything.pairs.iloc[test.indices]
     try:
-        facts = mixture_facts(read_manifest(folder, split), known_sexes())
+        known = mixture_facts(read_manifest(folder, split), known_sexes()).set_index("index").reindex(pairs["index"])
     except FileNotFoundError:  # a dataset brought without a manifest
-        facts = pd.DataFrame([{"index": row["index"], "speaker": "", "others": "", "difficulty": "", "sir_db": _sir_of(row)}
-                              for row in pairs.to_dict("records")])
-    return test, facts.set_index("index").loc[pairs["index"]].reset_index()
+        known = pd.DataFrame(index=pairs["index"])
+    for name in ("speaker", "others", "difficulty"):
+        known[name] = known[name].fillna("") if name in known else ""
+    if "sir_db" not in known:
+        known["sir_db"] = [_sir_of(row) for row in pairs.to_dict("records")]
+    return test, known.reindex(columns=FACTS).reset_index()
 
 
 def _sir_of(row):

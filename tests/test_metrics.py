@@ -263,6 +263,11 @@ def test_a_test_set_opens_with_its_facts_in_order_with_and_without_a_manifest(tm
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     _, facts = evaluation.open_test(tmp_path / "Dataset", limit=2)
     assert list(facts["speaker"]) == ["s2", "s7"] and list(facts["others"]) == ["o2", "o7"] and list(facts["difficulty"]) == ["hard", "hard"]
+    assert list(facts["sir_db"]) == [0.5, 0.5]
+    pd.DataFrame(dict(index=[2, 3, 7], speaker=list("abc"))).to_csv(folder / "manifest.csv", index=False)  # the least a manifest can say
+    _, facts = evaluation.open_test(tmp_path / "Dataset", limit=2)
+    assert list(facts.columns) == ["index", *evaluation.FACTS] and list(facts["speaker"]) == ["a", "c"] and set(facts["others"]) == {""}
+    np.testing.assert_allclose(facts["sir_db"], 6.02, atol=0.05)
 
 
 def test_spread_takes_both_ends_and_repeats():

@@ -37,7 +37,8 @@ def read_manifest(folder, split):
     for name in JSON_COLUMNS:
         if name in manifest:
             manifest[name] = [json.loads(cell) for cell in manifest[name]]
-    manifest["difficulty"] = manifest["difficulty"].fillna("")
+    if "difficulty" in manifest:  # a manifest brought along may tell less
+        manifest["difficulty"] = manifest["difficulty"].fillna("")
     return manifest
 
 
