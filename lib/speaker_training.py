@@ -78,15 +78,16 @@ def train_head(head, feats, labels, epochs=30, learning_rate=1e-3, batch=32, see
     """Cross-entropy and Adam on the head alone; returns the mean loss of each epoch."""
     order, losses = torch.Generator().manual_seed(seed), []
     optimizer = torch.optim.Adam(head.parameters(), lr=learning_rate)
-    for _ in range(epochs):
-        total = 0.0
-        for picked in torch.randperm(len(feats), generator=order).split(batch):
-            loss = torch.nn.functional.cross_entropy(head(feats[picked]), labels[picked])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += float(loss.detach()) * len(picked)
-        losses.append(total / len(feats))
+    with metrics.one_thread():  # steps of a few milliseconds: threads would mostly wait for each other
+        for _ in range(epochs):
+            total = 0.0
+            for picked in torch.randperm(len(feats), generator=order).split(batch):
+                loss = torch.nn.functional.cross_entropy(head(feats[picked]), labels[picked])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += float(loss.detach()) * len(picked)
+            losses.append(total / len(feats))
     return losses
 
 

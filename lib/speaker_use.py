@@ -26,7 +26,7 @@ def recording_check(name, waves, clean, table, people, seed=0):
 
 
 def _named_by_spectrum(waves, table, people, seed):
-    feats, labels, asked = speakers.mean_spectrum(waves), labels_of(table, people), torch.from_numpy((table["part"] == "Test").to_numpy())
+    feats, labels, asked = speakers.mean_spectrum(waves), labels_of(table, people), torch.tensor((table["part"] == "Test").tolist())
     head = new_head(feats[~asked], len(people), seed)
     train_head(head, feats[~asked], labels[~asked], seed=seed)
     return right(head, feats[asked], labels[asked]), table["speaker"].to_numpy()[asked.numpy()]

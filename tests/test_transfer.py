@@ -14,6 +14,11 @@ from lib.models.checkpoint import CheckpointError
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory):
     folder = tmp_path_factory.mktemp("voices")
@@ -226,13 +231,11 @@ def test_a_head_learns_people_and_a_newcomer_without_losing_the_old():
         assert (alone(feats[old]).argmax(1) == 3).float().mean() > 0.5  # without rehearsal it gives old people away
 
 
-def test_features_are_read_from_the_cache_and_belong_to_their_weights(clips, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
+def test_features_are_read_from_the_cache_and_belong_to_their_weights(clips, monkeypatch):
     first = speaker_training.features(tiny(), clips.waves[:4])
-    monkeypatch.setattr(transfer, "run", lambda *_: pytest.fail("computed again"))
-    assert torch.equal(first, speaker_training.features(tiny(), clips.waves[:4]))
-    monkeypatch.undo()
-    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "run", lambda *_: pytest.fail("computed again"))
+        assert torch.equal(first, speaker_training.features(tiny(), clips.waves[:4]))
     assert not torch.equal(first, speaker_training.features(tiny(seed=1), clips.waves[:4]))
 
 
