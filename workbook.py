@@ -267,8 +267,9 @@ def environment(python):
 
 
 def stop(process):
-    """End a child that Ctrl-C has perhaps reached already, kindly first."""
-    for end, seconds in ((lambda: None, 5), (process.terminate, 10), (process.kill, None)):
+    """End a child that Ctrl-C has perhaps reached already; an interrupt first, as that ends the child's own children too."""
+    interrupt = process.terminate if os.name == "nt" else lambda: process.send_signal(signal.SIGINT)
+    for end, seconds in ((lambda: None, 5), (interrupt, 15), (process.terminate, 10), (process.kill, None)):
         try:
             end()
             process.wait(seconds)
