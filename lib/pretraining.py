@@ -22,7 +22,8 @@ from lib.losses import negative_si_snr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
 SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768,
-             magnitude_power=0.3, dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.1)
+             magnitude_power=0.3, dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
+STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.5)}  # learning rate, and over which last part of the steps it falls
 WINDOW = 160  # frames of 10 ms that the teacher hears at a time
 
 
@@ -62,65 +63,84 @@ class Distil(nn.Module):
         self.model, self.teacher = model, Teacher()
 
     def forward(self, mix, target, enrollment):
-        wave = torch.cat([enrollment[:, : mix.shape[1]], mix[:, : enrollment.shape[1]]])
+        length = min(mix.shape[-1], enrollment.shape[-1])
+        wave = torch.cat([piece[..., :length].reshape(-1, length) for piece in (mix, enrollment)])
         with torch.autocast(wave.device.type, enabled=False):
             said = self.teacher(wave)
         own = self.model.xvector_model(wave).float()
         likeness = F.cosine_similarity(own[:, :256], said[:, :256])
         loss = F.mse_loss(own, said) + (1 - likeness).mean() * 5
-        return {"loss": loss, "score": likeness.view(2, -1).T.detach()}
+        return {"loss": loss, "score": likeness.view(-1, len(mix)).T.detach()}
 
 
 @torch.no_grad()
-def sharpen(xvector, data, items=1500, shrink=0.05):
-    """Fold into the x-vector's last Linear what makes persons differ more than recordings of one person do.
+def whitening(embed, data, items=1500, shrink=0.1):
+    """`(mean, transform)` that makes persons differ more than recordings of one person do, from pairs (enrollment, target) of `data`.
 
-    A student that regresses to its teacher shrinks towards the mean: persons end up close together, on top of a large constant.
-    From pairs (enrollment, target) of one person comes the scatter within persons; embeddings are centred, whitened by it
-    (Hatch et al., within-class covariance normalisation, Interspeech 2006) and brought to unit variance on average.
+    Centred embeddings times the transform have scatter of one size in all directions within persons (Hatch et al., within-class
+    covariance normalisation, Interspeech 2006) and unit variance on average.
     """
-    xvector.eval()
     pairs = []
-    for first in tqdm(range(0, items, 25), desc="sharpen"):
+    for first in tqdm(range(0, items, 25), desc="whitening"):
         batch = [data[i] for i in range(first, first + 25)]
-        pairs.append([xvector(torch.stack([torch.from_numpy(item[name]) for item in batch])) for name in ("enrollment", "target")])
+        pairs.append([embed(torch.stack([torch.from_numpy(item[name]) for item in batch]).flatten(0, -2)) for name in ("enrollment", "target")])
     one, two = (torch.cat(side).double() for side in zip(*pairs))
     mean = torch.cat([one, two]).mean(0)
     within = (one - two).T @ (one - two) / (2 * len(one))
     within += shrink * within.diagonal().mean() * torch.eye(len(within), dtype=within.dtype)
     values, vectors = torch.linalg.eigh(within)
     transform = vectors @ torch.diag(values**-0.5) @ vectors.T
-    transform /= ((torch.cat([one, two]) - mean) @ transform.T).std()
+    return mean, transform / ((torch.cat([one, two]) - mean) @ transform.T).std()
+
+
+@torch.no_grad()
+def sharpen(xvector, mean, transform):
+    """Fold `whitening` into the x-vector's last Linear. (A student shrinks towards the mean: persons end up close together.)"""
     layer = xvector.embedding
     layer.bias.copy_((transform @ (layer.bias.double() - mean)).float())
     layer.weight.copy_((transform @ layer.weight.double()).float())
 
 
 class Extract(nn.Module):
-    """Stage 2: the extractor behind a speaker encoder that stands still."""
+    """Stages 2 and 3: the extractor, with the x-vector learning beside it from the teacher, or (`whitened` None) standing still.
 
-    def __init__(self, model):
+    whitened: what `whitening` said of the student after stage 1; the teacher's embeddings are brought into the same space.
+    """
+
+    def __init__(self, model, whitened=None):
         super().__init__()
-        self.model = model
-        model.xvector_model.requires_grad_(False)
+        self.model, self.teacher = model, Teacher() if whitened else None
+        model.xvector_model.requires_grad_(whitened is not None)
+        if whitened:
+            self.register_buffer("mean", whitened[0].float())
+            self.register_buffer("transform", whitened[1].float())
 
     def train(self, mode=True):
         super().train(mode)
-        self.model.xvector_model.eval()
+        if self.teacher is None:
+            self.model.xvector_model.eval()
         return self
 
     def forward(self, mix, target, enrollment):
-        model = self.model
-        with torch.no_grad():
-            enrolled, heard = model.xvector_model(enrollment), model.xvector_model(mix)
-            spectrum, reference = model.stft(mix), model.stft(target)
-        mask = model.mask(spectrum.abs(), model.condition(enrolled.float(), heard.float()))
+        """`mix` `(batch, samples)`; `target` and `enrollment` `(batch, samples)` or `(batch, persons, samples)`."""
+        model, persons = self.model, 1 if target.dim() == 2 else target.shape[1]
+        target, enrollment = target.flatten(0, -2), enrollment.flatten(0, -2)
+        with torch.set_grad_enabled(self.teacher is not None and torch.is_grad_enabled()):
+            enrolled, heard = model.xvector_model(enrollment).float(), model.xvector_model(mix).float()
+        spectrum, reference = model.stft(mix).repeat_interleave(persons, 0), model.stft(target)
+        mix = mix.repeat_interleave(persons, 0)
+        mask = model.mask(spectrum.abs(), model.condition(enrolled, heard.repeat_interleave(persons, 0)))
         est = model.istft(spectrum * mask, mix.shape[-1])
         si_snr = -negative_si_snr(est, target)
         scale = reference.abs().mean((1, 2), keepdim=True) + 1e-8
         spectral = ((spectrum.abs() * mask / scale + 1e-4) ** 0.5 - (reference.abs() / scale + 1e-4) ** 0.5).abs().mean((1, 2))
+        loss = (-si_snr.clamp_max(25) + 5 * spectral).mean()
+        if self.teacher is not None and self.training:
+            with torch.autocast(mix.device.type, enabled=False):
+                said = (self.teacher(enrollment) - self.mean) @ self.transform.T
+            loss = loss + 5 * (F.mse_loss(enrolled, said) + 1 - F.cosine_similarity(enrolled, said).mean())
         improvement = si_snr + negative_si_snr(mix, target)
-        return {"loss": (-si_snr.clamp_max(25) + 5 * spectral).mean(), "score": improvement.detach()}
+        return {"loss": loss, "score": improvement.detach().view(-1, persons)}
 
 
 def train(module, data, val, out, steps, learning_rate, batch_size, decay, workers, every):
@@ -180,17 +200,21 @@ def main(arguments=None):
     """Distil, extract, save the model in half precision into OUT/model, and score it."""
     parser = argparse.ArgumentParser(description="Pretrain the starter on the Train speakers of the Debian voices.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--distil-steps", type=int, default=900)
-    parser.add_argument("--extract-steps", type=int, default=9000)
-    parser.add_argument("--batch-size", type=int, default=6)
+    parser.add_argument("--steps", type=int, nargs=3, default=(3000, 3000, 9000), metavar=("DISTIL", "JOINT", "EXTRACT"))
+    parser.add_argument("--batch-size", type=int, default=8, help="mixtures a step; each gives two answers")
     parser.add_argument("--seconds", type=float, default=2.4, help="length of a training mixture")
+    parser.add_argument("--copies", type=int, default=12, help="made-up voices a real one (pitch and vocal tract changed)")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, where shapes agree")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--score", type=Path, metavar="FOLDER", help="train nothing; score the model in FOLDER")
     options = parser.parse_args(arguments)
+    import pandas as pd
+
     from lib.data import voices as sources
     from lib.data.streaming import EndlessMixtures
+    from lib.data.voice_making import make_voices
 
     torch.manual_seed(options.seed)
     voices, music = sources.load("debian"), sources.background_music()
@@ -198,16 +222,23 @@ def main(arguments=None):
         print(score(options.score, voices, music).to_string(index=False))
         return
     heard, unheard = voices[voices.split == "Train"], voices[voices.split == "Val"]
+    heard = pd.concat([heard, make_voices(heard, options.copies, seed=options.seed)], ignore_index=True)
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
-    common = dict(every=options.every, batch_size=options.batch_size, workers=options.workers)
-    stages = (("distil", Distil, options.distil_steps, 2e-3, 0.4), ("extract", Extract, options.extract_steps, 5e-4, 0.25))
-    for number, (name, stage, steps, rate, decay) in enumerate(stages):
-        seed = options.seed + 1000 * number
-        data = EndlessMixtures(heard, steps * options.batch_size, seed, options.seconds, 3.2, music=music)
+    if options.start:
+        model.load_state_dict(ConVoiFilter.from_pretrained(options.start).float().state_dict())
+    for part in (model.enh_model.separator.conformer, model.xvector_model):
+        part.compile(dynamic=False)
+    steps = dict(zip(STAGES, options.steps))
+    whitened = None
+    for number, stage in enumerate(STAGES):
+        data = EndlessMixtures(heard, max(1, steps[stage]) * options.batch_size, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True)
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
-        train(stage(model), data, val, options.out / name, steps, rate, decay=decay, **common)
-        if stage is Distil:
-            sharpen(model.xvector_model, data)
+        if stage == "joint":
+            whitened = whitening(model.xvector_model.eval(), data)
+            sharpen(model.xvector_model, *whitened)
+        module = {"distil": lambda: Distil(model), "joint": lambda: Extract(model, whitened), "extract": lambda: Extract(model)}[stage]()
+        if steps[stage]:
+            train(module, data, val, options.out / stage, steps[stage], STAGES[stage][0], options.batch_size, STAGES[stage][1], options.workers, options.every)
     model.half().save_pretrained(options.out / "model")
     score(options.out / "model", voices, music).to_csv(options.out / "scores.csv", index=False)
     print(f"saved {options.out / 'model'} after {(time.time() - start) / 60:.1f} minutes")

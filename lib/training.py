@@ -7,6 +7,8 @@ for the folder of a run. Needs torch, transformers, accelerate, numpy and pandas
 import contextlib
 import importlib.util
 import inspect
+import os
+import time
 import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,7 +27,7 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "progress": ("auto", "none"),
 }
-MAY_DIFFER = ("workers", "report_to", "progress")  # settings that a resumed run may change: they do not touch the numbers
+MAY_DIFFER = ("cache_gb", "workers", "report_to", "progress")  # settings that a resumed run may change: they do not touch the numbers
 
 
 class SettingsError(ValueError):
@@ -51,6 +53,7 @@ class Settings:
     grad_clip: float = 5.0  # L2 norm of the whole gradient; 0 does not clip
     precision: str = "auto"  # fp32, bf16 or fp16 autocast; auto: bf16 where the GPU or CPU has instructions for it, else fp32
     seed: int = 0
+    cache_gb: float = 4.0  # disk for what frozen parts before the first trainable one say of the data (`lib.prefix`); 0: compute it each step
     workers: int = 0  # processes that load data
     report_to: str = "none"  # none, mlflow, tensorboard
     device: str = "auto"  # auto: the GPU where there is one; cpu, cuda, mps
@@ -64,7 +67,7 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SettingsError(f"{name} is {value!r}; give a whole number from {least} on")
-        for name in ("learning_rate", "weight_decay", "grad_clip"):
+        for name in ("learning_rate", "weight_decay", "grad_clip", "cache_gb"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise SettingsError(f"{name} is {value!r}; give a number from 0 on")
@@ -109,7 +112,10 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
     from lib.trainer import train as run_trainer  # importing transformers' Trainer takes seconds, so only here
 
     with runs.PeakMemory(device) as peak:
-        history = run_trainer(model, train, val, out, settings, precision, device, checkpoint, collate or pad, score or score_extraction)
+        started = time.perf_counter()
+        train, val, collate, record["prefix"] = _cached(model, train, val, collate or pad, settings, precision, device)
+        record["prefix_seconds"] = round(time.perf_counter() - started, 3)
+        history = run_trainer(model, train, val, out, settings, precision, device, checkpoint, collate, score or score_extraction)
     runs.load_weights(model.eval(), out / "best")
     record.update(finished=True, seconds=round(float(history["seconds"].sum()), 3), peak_memory_mb=round(peak.mb, 1),
                   best_epoch=int(history.loc[history["val_loss"].idxmin(), "epoch"]))
@@ -197,6 +203,19 @@ def _check(model, train, val, settings):
         raise TrainingError("every parameter is frozen, so there is nothing to train; open a part, for example freeze(model, depth=1)")
     if not len(train) or not len(val):
         raise TrainingError(f"there are {len(train)} items to train on and {len(val)} to validate on; both need at least one")
+
+
+def _cached(model, train, val, collate, settings, precision, device):
+    """The data with what the frozen front of `model` says of it; one process a machine computes it, the others read."""
+    from lib import prefix
+
+    turns = contextlib.nullcontext()
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        from accelerate import PartialState
+
+        turns = PartialState(cpu=device.type == "cpu").local_main_process_first()
+    with turns:
+        return prefix.prepare(model, train, val, collate, settings.cache_gb, precision, device, settings.batch_size)
 
 
 def _autocast(device, precision):

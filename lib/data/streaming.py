@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from lib import audio
-from lib.data import cache_dir
+from lib.data import cache_dir, voice_making
 
 SR = 16000
 GAP = int(0.15 * SR)  # silence between two recordings of one person that follow each other in a segment
@@ -27,14 +27,15 @@ def pack(voices):
     The index has a row a recording: speaker, sex, first (sample), samples. Made once for one list of files.
     """
     voices = voices.sort_values(["speaker", "path"]).reset_index(drop=True)
-    key = hashlib.sha256("\n".join(Path(p).name + s for p, s in zip(voices.path, voices.speaker)).encode()).hexdigest()[:16]
+    made = [f"{p}{t}" for p, t in zip(voices.pitch, voices.tract)] if "pitch" in voices else [""] * len(voices)
+    key = hashlib.sha256("\n".join(Path(p).name + s + m for p, s, m in zip(voices.path, voices.speaker, made)).encode()).hexdigest()[:16]
     file, table = cache_dir() / f"packed_{key}.i16", cache_dir() / f"packed_{key}.csv"
     if not table.is_file():
         part, rows, first = file.with_suffix(".part"), [], 0
         with part.open("wb") as out:
             for row in tqdm(voices.itertuples(), total=len(voices), desc="pack voices"):
-                wave = audio.read(row.path)
-                out.write((wave * 32767).round().astype("<i2").tobytes())
+                wave = voice_making.read(row)
+                out.write((wave.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
                 rows.append((row.speaker, row.sex, first, len(wave)))
                 first += len(wave)
         os.replace(part, file)
@@ -45,16 +46,17 @@ def pack(voices):
 class EndlessMixtures(Dataset):
     """`items` mixtures of `seconds` with an enrollment of `enrollment_seconds`, from the speakers of one split.
 
-    Item: dict(mix, target, enrollment), float32 `(samples,)`. A target is a woman as often as a man, an interferer is of
+    Item: dict(mix, target, enrollment), float32 `(samples,)`; with `both`, target and enrollment are `(2, samples)`, each of the
+    first two persons being the target once: one mixture, two answers, so that the enrollment cannot be ignored. A target is a woman as often as a man, an interferer is of
     the target's sex with `same_sex` chance (with `augment` half of that at first, all of it from the middle on: whom to follow
     is learned sooner where voices differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down
     (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added.
     """
 
     def __init__(self, voices, items, seed=0, seconds=3.0, enrollment_seconds=3.0, sir_db=(-5.0, 5.0), same_sex=0.5,
-                 second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0), augment=True, music=()):
+                 second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0), augment=True, music=(), both=False):
         self.samples, self.index = pack(voices)
-        self.items, self.seed, self.augment = items, seed, augment
+        self.items, self.seed, self.augment, self.both = items, seed, augment, both
         self.length, self.enrollment_length = int(seconds * SR), int(enrollment_seconds * SR)
         self.sir_db, self.same_sex, self.second = sir_db, same_sex, second_interferer
         self.noise_share, self.noise_snr_db = noise_share, noise_snr_db
@@ -74,36 +76,41 @@ class EndlessMixtures(Dataset):
 
     def __getitem__(self, i):
         rng = np.random.default_rng([self.seed, int(i)])
+        room = self._room(rng)  # all in one room, or none
         name = self._speaker(rng, self.by_sex[rng.choice(list(self.by_sex))])
-        speed = self._speed(rng)
-        target, used = self._speech(rng, name, self.length, speed)
-        enrollment, _ = self._speech(rng, name, self.enrollment_length, speed, avoid=used)
-        room = self._room(rng)
-        target = self._shape(rng, target, room)
-        others = []
+        persons = [self._person(rng, name, room)]
         for _ in range(1 + (rng.random() < self.second)):
-            same = [n for n in self.by_sex[self.sex[name]] if n != name]
+            same = [n for n in self.by_sex[self.sex[name]] if _real(n) != _real(name)]
             rest = [n for n in self.rows if self.sex[n] != self.sex[name]]
             alike = self.same_sex * min(1.0, 0.5 + i / self.items) if self.augment else self.same_sex
             pool = same if same and (rng.random() < alike or not rest) else rest
-            wave, _ = self._speech(rng, self._speaker(rng, pool), self.length, self._speed(rng))
-            others.append(_unit(self._shape(rng, wave, self._room(rng) if room is not None else None)))
-        target, rest = _unit(target), _unit(sum(others)) * 10 ** (-rng.uniform(*self.sir_db) / 20)
+            persons.append(self._person(rng, self._speaker(rng, pool), room))
+        waves = [_unit(wave) * 10 ** (-rng.uniform(*self.sir_db) / 20 * (k > 0)) for k, (wave, _) in enumerate(persons)]
+        mix = sum(waves)
         if rng.random() < self.noise_share:
-            rest = rest + _unit(self._noise(rng, name)) * 10 ** (-rng.uniform(*self.noise_snr_db) / 20)
-        mix = target + rest
-        mix, target = self._channel(rng, mix, target)
+            mix = mix + _unit(self._noise(rng, name)) * 10 ** (-rng.uniform(*self.noise_snr_db) / 20)
+        mix, *targets = self._channel(rng, mix, *waves[: 1 + self.both])
         gain = 10 ** (rng.uniform(-32, -14) / 20) if self.augment else 0.1
         gain = min(gain / (np.sqrt(np.mean(mix**2)) + 1e-9), 0.95 / (np.abs(mix).max() + 1e-9))
-        enrollment = _unit(self._shape(rng, enrollment, self._room(rng)))
+        enrollments = [self._enrollment(rng, wave, name) for _, wave in persons[: 1 + self.both]]
+        first = slice(None) if self.both else 0
+        return {"mix": (mix * gain).astype(np.float32), "target": (np.stack(targets) * gain).astype(np.float32)[first],
+                "enrollment": np.stack(enrollments).astype(np.float32)[first]}
+
+    def _person(self, rng, name, room):
+        """What one person says in the mixture, and says elsewhere, at one speed (a voice sped up is another voice)."""
+        speed = self._speed(rng)
+        wave, used = self._speech(rng, name, self.length, speed)
+        return self._shape(rng, wave, room), self._speech(rng, name, self.enrollment_length, speed, avoid=used)[0]
+
+    def _enrollment(self, rng, wave, name):
+        wave = _unit(self._shape(rng, wave, self._room(rng)))
         if self.augment and rng.random() < 0.25:
-            noise = np.resize(_unit(self._noise(rng, name)), len(enrollment))
-            enrollment = enrollment + noise * 10 ** (-rng.uniform(10, 25) / 20)
-        enrollment, _ = self._channel(rng, enrollment, None)
+            noise = np.resize(_unit(self._noise(rng, name)), len(wave))
+            wave = wave + noise * 10 ** (-rng.uniform(10, 25) / 20)
+        wave, = self._channel(rng, wave)
         level = 10 ** (rng.uniform(-32, -14) / 20) if self.augment else 0.1
-        enrollment = np.clip(_unit(enrollment) * level, -1, 1)
-        return {"mix": (mix * gain).astype(np.float32), "target": (target * gain).astype(np.float32),
-                "enrollment": enrollment.astype(np.float32)}
+        return np.clip(_unit(wave) * level, -1, 1)
 
     def _speaker(self, rng, names):
         weight = np.array([self.weight[n] for n in names])
@@ -167,22 +174,23 @@ class EndlessMixtures(Dataset):
         spectrum = np.fft.rfft(rng.standard_normal(self.length))
         return np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 20) ** rng.uniform(0, 1), self.length)
 
-    def _channel(self, rng, mix, target):
-        """Band limit and coarse quantisation, as telephones and codecs do; the target gets the same filter."""
+    def _channel(self, rng, mix, *targets):
+        """Band limit and coarse quantisation, as telephones and codecs do; the targets get the same filter."""
         if self.augment and rng.random() < 0.2:
             top = rng.uniform(3300, 7000)
-
-            def low_pass(x):
-                spectrum = np.fft.rfft(x)
-                return np.fft.irfft(spectrum / (1 + (np.fft.rfftfreq(len(x), 1 / SR) / top) ** 24), len(x))
-
-            mix, target = low_pass(mix), None if target is None else low_pass(target)
+            response = 1 / (1 + (np.fft.rfftfreq(len(mix), 1 / SR) / top) ** 24)
+            mix, *targets = (np.fft.irfft(np.fft.rfft(wave) * response, len(mix)) for wave in (mix, *targets))
         if self.augment and rng.random() < 0.1:
             peak = np.abs(mix).max() + 1e-9
             coded = np.sign(mix) * np.log1p(255 * np.abs(mix) / peak) / np.log(256)  # mu-law, 8 bit
             coded = np.round(coded * 127) / 127
             mix = np.sign(coded) * (256 ** np.abs(coded) - 1) / 255 * peak
-        return mix, target
+        return mix, *targets
+
+
+def _real(name):
+    """The person behind a made-up voice (`voice_making.make_voices`): two voices of one person are never in one mixture."""
+    return name.split("~")[0]
 
 
 def _unit(wave):

@@ -132,10 +132,17 @@ class Conformer(nn.Module):
             self._positions[key] = relative_positions(frames, self.dim, device)
         return self._positions[key]
 
-    def forward(self, features):
-        """`(batch, frames, inputs)` -> `(batch, frames, dim)`."""
-        x = self.positional_dropout(self.embed(features) * math.sqrt(self.dim))
+    def enter(self, features):
+        """`(batch, frames, inputs)` -> `(batch, frames, dim)`: what the first block sees."""
+        return self.positional_dropout(self.embed(features) * math.sqrt(self.dim))
+
+    def run(self, x, first=0, last=None):
+        """Blocks `first` to before `last` on `(batch, frames, dim)`, counted from 0."""
         positions = self.positional_dropout(self.positions(x.shape[1], x.device))
-        for block in self.encoders:
+        for block in self.encoders[first:last]:
             x = block(x, positions)
         return x
+
+    def forward(self, features):
+        """`(batch, frames, inputs)` -> `(batch, frames, dim)`."""
+        return self.run(self.enter(features))

@@ -128,29 +128,38 @@ class ConVoiFilter(PreTrainedModel):
 
         lengths: samples that count in each row, `(batch,)`; pieces of padding alone are left out of its mean. Default all.
         """
+        return self.xvector_model.embedding(self.enrollment_statistics(enrollment, lengths))
+
+    def enrollment_statistics(self, enrollment, lengths=None):
+        """What the last Linear of the x-vector sees of an enrollment, `(batch, 2 * pool)`, averaged over its 5 s pieces."""
         enrollment = enrollment[None] if enrollment.dim() == 1 else enrollment
         pieces, count = self._pieces(enrollment)
-        embeddings = self.xvector_model(pieces).view(enrollment.shape[0], count, -1)
+        statistics = self.xvector_model.statistics(pieces).view(enrollment.shape[0], count, -1)
         if lengths is None:
-            return embeddings.mean(1)
+            return statistics.mean(1)
         starts = torch.arange(count, device=enrollment.device)[None] * self.chunk
-        counts = (starts < torch.as_tensor(lengths, device=enrollment.device)[:, None]).to(embeddings.dtype)[..., None]
-        return (embeddings * counts).sum(1) / counts.sum(1)
+        counts = (starts < torch.as_tensor(lengths, device=enrollment.device)[:, None]).to(statistics.dtype)[..., None]
+        return (statistics * counts).sum(1) / counts.sum(1)
 
-    def forward(self, mix, lengths=None, embedding=None, enrollment=None, target=None, enrollment_lengths=None):
+    def forward(self, mix, lengths=None, embedding=None, enrollment=None, target=None, enrollment_lengths=None, prefix=None):
         """Estimate the enrolled person's voice in `mix` `(batch, samples)`.
 
         lengths: samples that count in each row, default all. embedding: `(batch, 512)`, or enrollment `(batch, samples)` to
-        compute it from, with enrollment_lengths as in `embed`. target: the reference; where given, the output's `.loss` is the
-        mean negative SI-SNR in dB over each row's `lengths`. Returns `ConVoiFilterOutput`.
+        compute it from, with enrollment_lengths as in `embed`; or prefix, `(batch, chunks, ...)` each, what frozen parts said of both
+        (`lib.prefix`). target: the reference; where given, the output's `.loss` is the mean negative SI-SNR in dB over each row's `lengths`. Returns
+        `ConVoiFilterOutput`.
         """
-        if (embedding is None) == (enrollment is None):
+        if sum(given is not None for given in (embedding, enrollment, prefix)) != 1:
             raise ValueError("give either embedding or enrollment, and not both")
-        embedding = self.embed(enrollment, enrollment_lengths) if embedding is None else embedding
-        if embedding.shape[0] != mix.shape[0]:
-            raise ValueError(f"mix has {mix.shape[0]} rows and the embedding {embedding.shape[0]}; they must be equal")
         pieces, count = self._pieces(mix)
-        est = self.separate(pieces, embedding.repeat_interleave(count, 0)).reshape(mix.shape[0], -1)[:, : mix.shape[1]]
+        if prefix is None:
+            embedding = self.embed(enrollment, enrollment_lengths) if embedding is None else embedding
+            if embedding.shape[0] != mix.shape[0]:
+                raise ValueError(f"mix has {mix.shape[0]} rows and the embedding {embedding.shape[0]}; they must be equal")
+            est = self.separate(pieces, embedding.repeat_interleave(count, 0))
+        else:
+            est = self.separate_from(pieces, {name: value[:, :count].flatten(0, 1).float() for name, value in prefix.items()})
+        est = est.reshape(mix.shape[0], -1)[:, : mix.shape[1]]
         if lengths is not None:
             lengths = torch.as_tensor(lengths, device=mix.device)
             est = est * (torch.arange(est.shape[1], device=mix.device)[None] < lengths[:, None])
@@ -163,17 +172,39 @@ class ConVoiFilter(PreTrainedModel):
         mask = self.mask(spectrum.abs(), self.condition(embedding, self.xvector_model(chunk)))
         return self.istft(spectrum * mask, chunk.shape[-1])
 
+    def separate_from(self, chunk, prefix):
+        """As `separate`, from what is known of each chunk already, `(batch, ...)` each.
+
+        prefix: `hidden_<k>` (what leaves the first k blocks), or `enrolled` and `heard` (the two embeddings), or
+        `enrolled_statistics` and `heard_statistics` (what enters the x-vector's last Linear).
+        """
+        spectrum, conformer = self.stft(chunk), self.enh_model.separator.conformer
+        if hidden := [name for name in prefix if name.startswith("hidden_")]:
+            state = conformer.run(prefix[hidden[0]], first=int(hidden[0].removeprefix("hidden_")))
+        else:
+            enrolled, heard = (prefix[name] if name in prefix else self.xvector_model.embedding(prefix[f"{name}_statistics"])
+                               for name in ("enrolled", "heard"))
+            state = conformer(self.features(spectrum.abs(), self.condition(enrolled, heard)))
+        return self.istft(spectrum * self.mask_of(state), chunk.shape[-1])
+
     def condition(self, enrolled, heard):
         """Join the enrollment's embedding and the mixture's own, each `(batch, 512)`, into one condition `(batch, 512)`."""
         return self.filter_condition_transform(self.dropout(torch.cat([enrolled, heard], dim=-1)))
 
-    def mask(self, magnitude, condition):
-        """`magnitude` `(batch, frames, bins)`, `condition` `(batch, 512)` -> the mask `(batch, frames, bins)`, 0 or more."""
-        separator, power = self.enh_model.separator, self.config.magnitude_power
+    def features(self, magnitude, condition):
+        """What enters the Conformer: `magnitude` `(batch, frames, bins)` with `condition` `(batch, 512)` beside each frame."""
+        power = self.config.magnitude_power
         if power != 1.0:
             magnitude = (magnitude + 1e-8) ** power
-        features = torch.cat([magnitude, condition[:, None].expand(-1, magnitude.shape[1], -1).to(magnitude.dtype)], dim=-1)
-        return F.relu(separator.linear[0](separator.conformer(features))).float()
+        return torch.cat([magnitude, condition[:, None].expand(-1, magnitude.shape[1], -1).to(magnitude.dtype)], dim=-1)
+
+    def mask(self, magnitude, condition):
+        """`magnitude` `(batch, frames, bins)`, `condition` `(batch, 512)` -> the mask `(batch, frames, bins)`, 0 or more."""
+        return self.mask_of(self.enh_model.separator.conformer(self.features(magnitude, condition)))
+
+    def mask_of(self, state):
+        """The Conformer's output `(batch, frames, dim)` -> the mask `(batch, frames, bins)`, 0 or more."""
+        return F.relu(self.enh_model.separator.linear[0](state)).float()
 
     def stft(self, wave):
         """`(batch, samples)` -> complex `(batch, frames, bins)`; Hann window, centred."""
