@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from lib import freezing, runs, training
+from lib.adapters import merge_adapters
 from lib.data.dataset import open_dataset
 from lib.evaluation import spread
 from lib.metrics import bootstrap_interval
@@ -69,30 +70,33 @@ def score(model, sets, **how):
     return pd.concat([training.measure(model, data, **how).assign(domain=domain) for domain, data in sets.items()], ignore_index=True)
 
 
-def compare(start, strategies, train, sets, out, before=None, resume=False, collate=None, say=print, **settings):
-    """Fine-tune `start` by each of `strategies` and measure it. Returns `(table, samples)`.
+def compare(start, strategies, train, sets, out, before=None, resume=False, collate=None, say=print, seeds=(0,), **settings):
+    """Fine-tune `start` by each of `strategies`, once a seed, and measure it. Returns `(table, samples)`.
 
     start: the model, left as it is. strategies: names out of `STRATEGIES`. sets: domain -> dataset, `val` among them.
     before: the start's scores, where `score` has them already. settings: see `training.Settings`. Each strategy is a run in
     `out`; its weights are dropped once measured. With `resume` those that are done are not done again. table: a row a strategy,
     the model before first: strategy, trainable, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri with
-    <domain>_low and _high (95 % bootstrap), <domain>_change against before with its paired interval. samples: strategy, domain,
-    index, si_sdri. Both are written to `out` as CSV.
+    <domain>_low and _high (95 % bootstrap over mixtures), <domain>_change against before with its paired interval, <domain>_spread:
+    standard deviation of the mean over seeds. samples: strategy, seed, domain, index, si_sdri. Both are written to `out` as CSV.
     """
     if unknown := [name for name in strategies if name not in STRATEGIES]:
         raise freezing.FreezeError(f"unknown strategy {', '.join(unknown)}; known are: {', '.join(STRATEGIES)}")
     how, rows = dict(collate=collate, device=settings.get("device", "auto")), [{"strategy": BEFORE, "trainable": 0, "seconds": 0.0}]
     before, started = score(start, sets, **how) if before is None else before, time.perf_counter()
-    samples = [before.assign(strategy=BEFORE)]
-    for done, name in enumerate(strategies, start=1):
-        row, scores = _one(start, name, train, sets, Path(out) / slug(name), resume, how, settings)
-        rows.append(row)
-        samples.append(scores.assign(strategy=name))
-        left = (time.perf_counter() - started) / done * (len(strategies) - done)
-        say(f"{done} of {len(strategies)}  {name}: {row['seconds']:.0f} s, val {scores[scores['domain'] == 'val']['si_sdri'].mean():.2f} dB"
-            + (f", about {left:.0f} s to go" if left else ""))
+    samples = [before.assign(strategy=BEFORE, seed=seeds[0])]
+    todo = [(name, seed) for name in strategies for seed in seeds]
+    for done, (name, seed) in enumerate(todo, start=1):
+        folder = Path(out) / (slug(name) + (f"_seed_{seed}" if len(seeds) > 1 else ""))
+        row, scores = _one(start, name, train, sets, folder, resume, how, {**settings, "seed": seed})
+        rows.append({**row, "seeds": len(seeds)})
+        samples.append(scores.assign(strategy=name, seed=seed))
+        left = (time.perf_counter() - started) / done * (len(todo) - done)
+        say(f"{done} of {len(todo)}  {name}{f', seed {seed}' * (len(seeds) > 1)}: {row['seconds']:.0f} s, "
+            f"val {scores[scores['domain'] == 'val']['si_sdri'].mean():.2f} dB" + (f", about {left:.0f} s to go" if left else ""))
     samples = pd.concat(samples, ignore_index=True)
-    table = pd.DataFrame([{**row, **_summary(samples, row["strategy"])} for row in rows])
+    means = pd.DataFrame(rows).groupby("strategy", sort=False).mean(numeric_only=True).reset_index().astype({"trainable": int})
+    table = pd.DataFrame([{**row, **_summary(samples, row["strategy"])} for row in means.to_dict("records")])
     runs.write_text(Path(out) / "strategies.csv", table.to_csv(index=False))
     runs.write_text(Path(out) / "samples.csv", samples.to_csv(index=False))
     return table, samples
@@ -110,7 +114,7 @@ def _one(start, name, train, sets, out, resume, how, settings):
         return runs.read_json(out / "row.json"), pd.read_csv(out / "scores.csv")
     model, counts = _prepared(start, name, settings.get("seed", 0))
     history = training.fit(model, train, sets["val"], out, resume=resume, collate=how["collate"], notes={"strategy": name}, **settings)
-    scores = score(model, sets, **how)
+    scores = score(merge_adapters(model) if name.startswith("adapters") else model, sets, **how)
     row = {"strategy": name, "trainable": counts.attrs["trainable"], "seconds": history.attrs["seconds"],
            "memory_mb": history.attrs["peak_memory_mb"], "best_epoch": history.attrs["best_epoch"]}
     runs.write_json(out / "row.json", row)
@@ -133,8 +137,9 @@ def _prepared(start, name, seed):
 def _summary(samples, strategy):
     row, chosen = {}, samples[samples["strategy"] == strategy]
     for domain in chosen["domain"].unique():
-        values, before = (part[part["domain"] == domain].sort_values("index")["si_sdri"].to_numpy()
+        values, before = (part[part["domain"] == domain].groupby("index")["si_sdri"].mean().to_numpy()  # each mixture: mean over seeds
                           for part in (chosen, samples[samples["strategy"] == BEFORE]))
+        row[f"{domain}_spread"] = chosen[chosen["domain"] == domain].groupby("seed")["si_sdri"].mean().std()
         for kind, numbers in (("", values), ("change_", values - before)):
             mean, low, high = bootstrap_interval(numbers)
             row |= {f"{domain}_{kind or 'si_sdri_'}".rstrip("_"): mean, f"{domain}_{kind}low": low, f"{domain}_{kind}high": high}
@@ -148,6 +153,8 @@ def shown(table):
     part["change on test, 95 %"] = [f"{row.test_change_low:+.2f} to {row.test_change_high:+.2f}" for row in table.itertuples()]
     if "source_change" in table:
         part["source_si_sdri"], part["source_change"] = table["source_si_sdri"], table["source_change"]
+    if table["test_spread"].notna().any():
+        part["spread over seeds, test"] = table["test_spread"]
     return part
 
 
@@ -168,6 +175,7 @@ def reading(table):
                      f"parameters and {cheap['seconds']:.0f} s ({best['strategy']}: {best['trainable']:,} and {best['seconds']:.0f} s).")
     lines += _pair(rows, "attention of last 1", "last 1 full", "Within one block")
     lines += _pair(rows, "last 2 full", "last 2 full + speaker layer", "With the speaker layer open too")
+    lines += _pair(rows, "adapters of rank 8", "everything", "Small changes everywhere against all of it")
     if RANDOM in rows:
         row, full = rows[RANDOM], rows.get("everything")
         lines.append(f"From random weights the same steps reach {_interval(row)} on Test" +
@@ -181,7 +189,10 @@ def reading(table):
                      + (f"{len(lost)} of {len(pretrained)} strategies forgot beyond their interval: {', '.join(row['strategy'] for row in lost)}."
                         if lost else "none forgot beyond its interval."))
     sure = [row for row in pretrained if row["test_change_low"] > 0]
-    lines.append(f"One seed, and an interval over test samples only: {len(sure)} of {len(pretrained)} strategies improve Test beyond doubt "
+    seeds = int(max(row.get("seeds", 1) for row in tuned))
+    spread = max(row["test_spread"] for row in tuned)
+    once = "One seed" if seeds == 1 else f"{seeds} seeds, whose means differ by up to {spread:.2f} dB (standard deviation)"
+    lines.append(f"{once}, and an interval over test samples only: {len(sure)} of {len(pretrained)} strategies improve Test beyond doubt "
                  "of this kind. Rows whose intervals overlap widely are not ranked by this table.")
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
 

@@ -16,14 +16,17 @@ SWITCHES = {
     "open_mask": "mask",  # the mask layer after the Conformer
     "open_condition": "condition",  # the Linear over the two embeddings
 }
-STRATEGIES = {  # names for what chapter 2 compares; each is the arguments of `freeze`, None opens everything
+STRATEGIES = {  # names for what chapter 2 compares; each is the arguments of `freeze`, or the name of a function of `lib.adapters`
     "head only": dict(depth=0, open_mask=1),
     "attention of last 1": dict(depth=1, type="attn"),
     "attention of last 2": dict(depth=2, type="attn"),
     "last 1 full": dict(depth=1),
     "last 2 full": dict(depth=2),
     "last 2 full + speaker layer": dict(depth=2, open_spk_ffn=1),
-    "everything": None,
+    "norms and biases": "open_norms_and_biases",
+    "adapters of rank 8": "add_adapters",
+    "everything": "open_all",
+    "everything, lower rates for earlier layers": "open_with_falling_rates",
 }
 
 
@@ -53,7 +56,11 @@ def freeze_as(model, strategy):
     if strategy not in STRATEGIES:
         raise FreezeError(f"unknown strategy {strategy!r}; known are: {', '.join(STRATEGIES)}")
     settings = STRATEGIES[strategy]
-    return thaw(model, groups_of(model)) if settings is None else freeze(model, **settings)
+    if isinstance(settings, dict):
+        return freeze(model, **settings)
+    from lib import adapters
+
+    return getattr(adapters, settings)(model)
 
 
 def _check(depth, blocks, type, switches, unknown):

@@ -1,10 +1,12 @@
 """How the starter in `pretrained/starter` was made: `python -m lib.pretraining OUT`. One resumable command, one seed.
 
-Two stages, both on mixtures of Train speakers made on the fly (`lib.data.streaming`):
+Three stages, all on mixtures made on the fly (`lib.data.streaming`) of Train speakers
+and of voices made of theirs (`lib.data.voice_making`):
 1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
-2. extract: the x-vector stands still, everything after it learns to separate, by negative SI-SNR and a spectral term.
-A second call goes on from the last checkpoint; with fewer `--extract-steps` the learning rate falls sooner.
+2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside it.
+3. extract: the x-vector stands still, which makes a step nearly twice as fast; the learning rate falls to its end.
+A second call goes on from the last checkpoint; with fewer steps the learning rate falls sooner.
 """
 import argparse
 import json
@@ -28,7 +30,10 @@ WINDOW = 160  # frames of 10 ms that the teacher hears at a time
 
 
 class Teacher(nn.Module):
-    """Resemblyzer's encoder on batches of waves: the embedding (scaled) and the last hidden state, together `(batch, 512)`."""
+    """Resemblyzer's encoder on batches of waves: the embedding (scaled) and the last hidden state, together `(batch, 512)`.
+
+    After `whiten` they are centred and scaled so that what tells persons apart counts, not what is large.
+    """
 
     def __init__(self):
         super().__init__()
@@ -38,6 +43,15 @@ class Teacher(nn.Module):
         self.encoder = VoiceEncoder("cpu", verbose=False).eval().requires_grad_(False)
         self.register_buffer("mel", torch.from_numpy(librosa.filters.mel(sr=16000, n_fft=400, n_mels=40)))
         self.register_buffer("window", torch.hann_window(400))
+        self.register_buffer("mean", torch.zeros(512))
+        self.register_buffer("transform", torch.eye(512))
+
+    def whiten(self, data):
+        """Set the transform from `data`; returns self."""
+        mean, transform = whitening(self, data)
+        self.mean.copy_(mean)
+        self.transform.copy_(transform)
+        return self
 
     @torch.no_grad()
     def forward(self, wave):
@@ -52,25 +66,30 @@ class Teacher(nn.Module):
         _, (hidden, _) = self.encoder.lstm(pieces)
         voice = F.normalize(F.relu(self.encoder.linear(hidden[-1])), dim=-1)
         voice = F.normalize(voice.view(len(wave), count, -1).mean(1), dim=-1)
-        return torch.cat([16 * voice, 2 * hidden[-1].view(len(wave), count, -1).mean(1)], dim=-1)
+        said = torch.cat([16 * voice, 2 * hidden[-1].view(len(wave), count, -1).mean(1)], dim=-1)
+        return (said - self.mean) @ self.transform.T
 
 
 class Distil(nn.Module):
     """Stage 1: the x-vector against the teacher, on the enrollment and on the mixture."""
 
-    def __init__(self, model):
+    def __init__(self, model, teacher):
         super().__init__()
-        self.model, self.teacher = model, Teacher()
+        self.model, self.teacher = model, teacher
 
     def forward(self, mix, target, enrollment):
         length = min(mix.shape[-1], enrollment.shape[-1])
         wave = torch.cat([piece[..., :length].reshape(-1, length) for piece in (mix, enrollment)])
-        with torch.autocast(wave.device.type, enabled=False):
-            said = self.teacher(wave)
-        own = self.model.xvector_model(wave).float()
-        likeness = F.cosine_similarity(own[:, :256], said[:, :256])
-        loss = F.mse_loss(own, said) + (1 - likeness).mean() * 5
+        loss, likeness = distance(self.model.xvector_model(wave).float(), self.teacher, wave)
         return {"loss": loss, "score": likeness.view(-1, len(mix)).T.detach()}
+
+
+def distance(own, teacher, wave):
+    """How far embeddings `own` `(batch, 512)` are from what the teacher says of `wave` `(batch, samples)`: loss, cosine `(batch,)`."""
+    with torch.autocast(wave.device.type, enabled=False):
+        said = teacher(wave)
+    likeness = F.cosine_similarity(own, said)
+    return F.mse_loss(own, said) + 1 - likeness.mean(), likeness
 
 
 @torch.no_grad()
@@ -93,27 +112,13 @@ def whitening(embed, data, items=1500, shrink=0.1):
     return mean, transform / ((torch.cat([one, two]) - mean) @ transform.T).std()
 
 
-@torch.no_grad()
-def sharpen(xvector, mean, transform):
-    """Fold `whitening` into the x-vector's last Linear. (A student shrinks towards the mean: persons end up close together.)"""
-    layer = xvector.embedding
-    layer.bias.copy_((transform @ (layer.bias.double() - mean)).float())
-    layer.weight.copy_((transform @ layer.weight.double()).float())
-
-
 class Extract(nn.Module):
-    """Stages 2 and 3: the extractor, with the x-vector learning beside it from the teacher, or (`whitened` None) standing still.
+    """Stages 2 and 3: the extractor, with the x-vector learning beside it from `teacher`, or (None) standing still."""
 
-    whitened: what `whitening` said of the student after stage 1; the teacher's embeddings are brought into the same space.
-    """
-
-    def __init__(self, model, whitened=None):
+    def __init__(self, model, teacher=None):
         super().__init__()
-        self.model, self.teacher = model, Teacher() if whitened else None
-        model.xvector_model.requires_grad_(whitened is not None)
-        if whitened:
-            self.register_buffer("mean", whitened[0].float())
-            self.register_buffer("transform", whitened[1].float())
+        self.model, self.teacher = model, teacher
+        model.xvector_model.requires_grad_(teacher is not None)
 
     def train(self, mode=True):
         super().train(mode)
@@ -136,9 +141,7 @@ class Extract(nn.Module):
         spectral = ((spectrum.abs() * mask / scale + 1e-4) ** 0.5 - (reference.abs() / scale + 1e-4) ** 0.5).abs().mean((1, 2))
         loss = (-si_snr.clamp_max(25) + 5 * spectral).mean()
         if self.teacher is not None and self.training:
-            with torch.autocast(mix.device.type, enabled=False):
-                said = (self.teacher(enrollment) - self.mean) @ self.transform.T
-            loss = loss + 5 * (F.mse_loss(enrolled, said) + 1 - F.cosine_similarity(enrolled, said).mean())
+            loss = loss + 5 * distance(enrolled, self.teacher, enrollment)[0]
         improvement = si_snr + negative_si_snr(mix, target)
         return {"loss": loss, "score": improvement.detach().view(-1, persons)}
 
@@ -229,14 +232,12 @@ def main(arguments=None):
     for part in (model.enh_model.separator.conformer, model.xvector_model):
         part.compile(dynamic=False)
     steps = dict(zip(STAGES, options.steps))
-    whitened = None
+    few = EndlessMixtures(heard, 1500, options.seed, options.seconds, 3.2, music=music, both=True)
+    teacher = Teacher().whiten(few)
     for number, stage in enumerate(STAGES):
         data = EndlessMixtures(heard, max(1, steps[stage]) * options.batch_size, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True)
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
-        if stage == "joint":
-            whitened = whitening(model.xvector_model.eval(), data)
-            sharpen(model.xvector_model, *whitened)
-        module = {"distil": lambda: Distil(model), "joint": lambda: Extract(model, whitened), "extract": lambda: Extract(model)}[stage]()
+        module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
         if steps[stage]:
             train(module, data, val, options.out / stage, steps[stage], STAGES[stage][0], options.batch_size, STAGES[stage][1], options.workers, options.every)
     model.half().save_pretrained(options.out / "model")

@@ -23,12 +23,14 @@ def train(model, train, val, out, settings, precision, device, checkpoint, colla
         trainer = _Trainer(model, _arguments(out, settings, precision, device, checkpoint is None), train, val, collate, score, record, settings)
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            trainer.accelerator.wait_for_everyone()  # the first process has written the best weights and the history
         finally:
             # mixed precision wraps the model's forward; it must not outlive the training
             trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             model.__dict__.pop("forward", None)
             record.progress.close()
-            shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+            if trainer.is_world_process_zero():
+                shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     return runs.read_history(out / "history.csv")
 
 
@@ -107,6 +109,7 @@ class _Trainer(Trainer):
     def _save_checkpoint(self, model, trial):
         with runs.no_bars():
             super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes its own random state into the folder
         if self.is_world_process_zero():
             self.record.keep(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 

@@ -107,7 +107,9 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
         runs.load_weights(model.eval(), out / "best")
         return _with_attrs(runs.read_history(out / "history.csv"), earlier)
     record = {**record, "started": earlier["started"]} if earlier else record
-    runs.write_json(out / "settings.json", record)
+    first = int(os.environ.get("RANK", 0)) == 0  # under torchrun one process writes, all train
+    if first:
+        runs.write_json(out / "settings.json", record)
 
     from lib.trainer import train as run_trainer  # importing transformers' Trainer takes seconds, so only here
 
@@ -119,8 +121,9 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
     runs.load_weights(model.eval(), out / "best")
     record.update(finished=True, seconds=round(float(history["seconds"].sum()), 3), peak_memory_mb=round(peak.mb, 1),
                   best_epoch=int(history.loc[history["val_loss"].idxmin(), "epoch"]))
-    runs.write_json(out / "settings.json", record)
-    runs.remove_checkpoints(out)
+    if first:
+        runs.write_json(out / "settings.json", record)
+        runs.remove_checkpoints(out)
     return _with_attrs(history, record)
 
 
@@ -253,3 +256,9 @@ def _open(out, record, resume):
 def _with_attrs(history, record):
     history.attrs.update({name: record[name] for name in ("best_epoch", "seconds", "peak_memory_mb", "precision", "device")})
     return history
+
+
+if __name__ == "__main__":
+    from lib.elsewhere import main
+
+    main()

@@ -81,7 +81,7 @@ def one_step(model, batch):
     return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ("last 2 full", "last 1 full")])
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ("last 2 full", "last 1 full", "adapters of rank 8")])
 def test_one_step_changes_what_is_open_and_nothing_else(tiny, batch, strategy):
     table = freeze_as(tiny, strategy)
     changed = one_step(tiny, batch)
@@ -91,7 +91,7 @@ def test_one_step_changes_what_is_open_and_nothing_else(tiny, batch, strategy):
     buffers = {name for name, _ in tiny.named_buffers() if ".filterbank." not in name}
     open_blocks = {name.split()[1] for name in table.loc[table["trainable"] > 0, "group"] if name.endswith("rest")}
     drifting = {name for name in buffers if any(f"encoders.{int(block) - 1}." in name for block in open_blocks)}
-    drifting = buffers if strategy == "everything" else drifting
+    drifting = buffers if strategy.startswith("everything") else drifting
     assert changed == trainable | drifting
     assert all(p.grad is None for p in tiny.parameters() if not p.requires_grad)
 

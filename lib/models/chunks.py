@@ -1,4 +1,5 @@
 """Run an extractor over waves of any length and rate: chunks, cross-fades, checks of the input."""
+import contextlib
 import warnings
 
 import numpy as np
@@ -56,18 +57,21 @@ def fade(chunk, shared):
 
 
 @torch.no_grad()
-def extract(model, mix, enrollment, sr, overlap, batch, progress):
+def extract(model, mix, enrollment, sr, overlap, batch, progress, precision="fp32"):
     """See `ConVoiFilter.extract`. Memory holds the waves and `batch` chunks, so an hour fits into two gigabytes."""
     if not 0 <= overlap <= 0.5:
         raise ValueError(f"overlap must be from 0 to 0.5 of a chunk, got {overlap}")
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
     mix, enrollment = mono(mix, "mix"), mono(enrollment, "enrollment")
     check_enrollment(enrollment, sr)
     rate, chunk, device = model.config.sample_rate, model.chunk, next(model.parameters()).device
     wave, was_training = torch.from_numpy(to_rate(mix, sr, rate)), model.training
     model.eval()
     try:
-        embedding = model.embed(torch.from_numpy(to_rate(enrollment, sr, rate)).to(device))
-        est = _overlap_add(model, wave, embedding, chunk, int(overlap * chunk), batch, progress or (lambda starts: starts))
+        with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
+            embedding = model.embed(torch.from_numpy(to_rate(enrollment, sr, rate)).to(device))
+            est = _overlap_add(model, wave, embedding, chunk, int(overlap * chunk), batch, progress or (lambda starts: starts))
     finally:
         model.train(was_training)
     est = to_rate(est.numpy(), rate, sr)[: len(mix)]

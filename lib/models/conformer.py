@@ -59,6 +59,13 @@ class RelativeAttention(nn.Module):
         return self.linear_out(out.transpose(1, 2).reshape(batch, frames, dim))
 
 
+def pointwise(layer, x):
+    """A convolution with kernel 1 on `(batch, frames, channels)`: a Linear without transposes. What wraps it (an adapter) is called."""
+    if type(layer) is nn.Conv1d:
+        return F.linear(x, layer.weight[..., 0], layer.bias)
+    return layer(x.transpose(1, 2)).transpose(1, 2)
+
+
 class FeedForward(nn.Module):
     """Two convolutions with kernel 1 (so: two Linears over channels) with ReLU between."""
 
@@ -67,9 +74,8 @@ class FeedForward(nn.Module):
         self.w_1, self.w_2, self.dropout = nn.Conv1d(dim, units, 1), nn.Conv1d(units, dim, 1), nn.Dropout(dropout)
 
     def forward(self, x):
-        """`(batch, frames, dim)` -> the same shape. A kernel-1 convolution is a Linear; as such it needs no transposes."""
-        hidden = F.relu(F.linear(x, self.w_1.weight[..., 0], self.w_1.bias))
-        return F.linear(self.dropout(hidden), self.w_2.weight[..., 0], self.w_2.bias)
+        """`(batch, frames, dim)` -> the same shape."""
+        return pointwise(self.w_2, self.dropout(F.relu(pointwise(self.w_1, x))))
 
 
 class ConvolutionModule(nn.Module):
@@ -84,9 +90,9 @@ class ConvolutionModule(nn.Module):
 
     def forward(self, x):
         """`(batch, frames, dim)` -> the same shape."""
-        x = F.glu(F.linear(x, self.pointwise_conv1.weight[..., 0], self.pointwise_conv1.bias), dim=-1)
+        x = F.glu(pointwise(self.pointwise_conv1, x), dim=-1)
         x = F.silu(self.norm(self.depthwise_conv(x.transpose(1, 2)))).transpose(1, 2)
-        return F.linear(x, self.pointwise_conv2.weight[..., 0], self.pointwise_conv2.bias)
+        return pointwise(self.pointwise_conv2, x)
 
 
 class ConformerBlock(nn.Module):

@@ -1,0 +1,190 @@
+"""How much faster: `python -m lib.benchmark` measures training steps and inference, always as a ratio to the plain path in the same run.
+
+The plain path: both x-vectors and all blocks forward in each step, backward through the trainable blocks, fp32, attention written out.
+Against it: fused attention, bfloat16 autocast, the frozen-prefix cache (read from disk, as in training), and each pair of them. A step
+is reading the batch, forward, backward and the optimizer. Weights are random, as only time is measured; waves are noise.
+Machines are noisy: each figure is the median of a few steps, and the ratio's two sides are measured within the same minute.
+"""
+import argparse
+import contextlib
+import itertools
+import math
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib import freezing, prefix, runs, training
+from lib.models import conformer
+from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+
+FULL = dict()  # the public checkpoint's size
+STARTER = dict(adim=256, aheads=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768, magnitude_power=0.3)
+STRATEGIES = {"mask only": dict(depth=0, open_mask=1), **{f"depth {d} {t}": dict(depth=d, type=t) for d in (1, 2, 4) for t in ("full", "attn")}}
+VARIANTS = [dict(attention=a, precision=p, cache=c) for c, p, a in itertools.product((False, True), ("fp32", "bf16"), ("plain", "fused"))]
+
+
+class Noise(torch.utils.data.Dataset):
+    """`count` items of `seconds` of noise."""
+
+    def __init__(self, count=4, seconds=5.0):
+        generator = torch.Generator().manual_seed(0)
+        self.items = [{name: 0.1 * torch.randn(int(seconds * 16000), generator=generator) for name in ("mix", "target", "enrollment")}
+                      for _ in range(count)]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, place):
+        return self.items[place]
+
+
+def plain_attention(self, x, positions):
+    """`RelativeAttention.forward` written out: two products, their sum, softmax, dropout, product."""
+    batch, frames, dim = x.shape
+
+    def split(y):
+        return y.view(y.shape[0], -1, self.heads, self.width).transpose(1, 2)
+
+    q, k, v = split(self.linear_q(x)), split(self.linear_k(x)), split(self.linear_v(x))
+    p = split(self.linear_pos(positions)[None])
+    by_content = (q + self.pos_bias_u[:, None].to(q.dtype)) @ k.transpose(-2, -1)
+    by_distance = conformer.shift_to_keys((q + self.pos_bias_v[:, None].to(q.dtype)) @ p.transpose(-2, -1))
+    weights = torch.softmax((by_content + by_distance) / math.sqrt(self.width), dim=-1)
+    weights = torch.nn.functional.dropout(weights, self.dropout, self.training)
+    return self.linear_out((weights @ v).transpose(1, 2).reshape(batch, frames, dim))
+
+
+@contextlib.contextmanager
+def attention(kind):
+    """Within: all models use the `plain` or the `fused` form."""
+    fused = conformer.RelativeAttention.forward
+    conformer.RelativeAttention.forward = plain_attention if kind == "plain" else fused
+    try:
+        yield
+    finally:
+        conformer.RelativeAttention.forward = fused
+
+
+def autocast(precision, device):
+    """The context in which a step of `precision` runs."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+
+def step_time(sizes, strategy, variant, folder, steps, device, batch=4):
+    """Median seconds a step, and MB on top of the model (PeakMemory) over those steps, after one step to warm up."""
+    torch.manual_seed(0)
+    model, data, collate = ConVoiFilter(ConVoiFilterConfig(**sizes)).to(device), Noise(batch), training.pad
+    table = freezing.freeze(model, **STRATEGIES[strategy])
+    if variant["cache"]:
+        data, _, collate, _ = prefix.prepare(model, data, Noise(1), collate, 8, variant["precision"], device, folder=folder)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-5)
+    accepted, seconds = training.accepted_by(model), []
+    model.train()
+
+    def step():
+        started = time.perf_counter()
+        items = collate([data[i] for i in range(batch)])
+        items = {name: {n: t.to(device) for n, t in value.items()} if isinstance(value, dict) else value.to(device)
+                 for name, value in items.items() if name in accepted}
+        with autocast(variant["precision"], device):
+            loss = model(**items).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()  # a GPU has finished only then
+        seconds.append(time.perf_counter() - started)
+
+    with attention(variant["attention"]), runs.PeakMemory(device) as peak:
+        for _ in range(steps + 1):
+            step()
+    return statistics.median(seconds[1:]), peak.mb, table.attrs["trainable"]
+
+
+def training_table(sizes, strategies, steps, device, variants=VARIANTS, say=print):
+    """A row a strategy and variant: strategy, attention, precision, cache, trainable, seconds, memory_mb, faster, less_memory."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for strategy in strategies:
+            for variant in variants:
+                seconds, memory, trainable = step_time(sizes, strategy, variant, Path(folder), steps, device)
+                rows.append({"strategy": strategy, **variant, "trainable": trainable, "seconds": seconds, "memory_mb": memory})
+                plain = next(row for row in rows if row["strategy"] == strategy)
+                rows[-1] |= {"faster": plain["seconds"] / seconds, "memory_share": memory / plain["memory_mb"]}
+                say(f"{strategy:<13} {variant['attention']:<5} {variant['precision']} {'cached' if variant['cache'] else 'uncached':<8} "
+                    f"{seconds:6.2f} s  x {rows[-1]['faster']:.2f}  {memory:6.0f} MB")
+    return pd.DataFrame(rows)
+
+
+def inference_table(sizes, seconds, batches, device, folder=None, say=print):
+    """A row a length, batch and precision: RTF (seconds of work a second of sound), faster than plain fp32, SNR (dB) against it."""
+    torch.manual_seed(0)
+    model = (ConVoiFilter.from_pretrained(folder).float() if folder else ConVoiFilter(ConVoiFilterConfig(**sizes)).eval()).to(device)
+    rng, rows = np.random.default_rng(0), []
+    for length, batch in itertools.product(seconds, batches):
+        mix = (0.1 * rng.standard_normal(int(length * 16000))).astype(np.float32)
+        enrollment, plain = mix[: 5 * 16000], None
+        for kind, precision in (("plain", "fp32"), ("fused", "fp32"), ("fused", "bf16")):
+            with attention(kind):
+                model.extract(mix[: 5 * 16000], enrollment, precision=precision)  # warm up
+                started = time.perf_counter()
+                est = model.extract(mix, enrollment, batch=batch, precision=precision)
+                took = time.perf_counter() - started
+            plain = (took, est) if plain is None else plain
+            noise = np.sum((est - plain[1]) ** 2)
+            rows.append({"seconds": length, "batch": batch, "attention": kind, "precision": precision, "rtf": took / length,
+                         "faster": plain[0] / took, "snr_db": 10 * np.log10(np.sum(plain[1] ** 2) / noise) if noise else math.inf})
+            say(f"inference {length:6.0f} s, batch {batch}, {kind} {precision}: RTF {rows[-1]['rtf']:.4f}  x {rows[-1]['faster']:.2f}  "
+                f"SNR {rows[-1]['snr_db']:.0f} dB")
+    return pd.DataFrame(rows)
+
+
+def profile(sizes, strategy, variant, device, rows=12):
+    """Where the time of one step goes, by PyTorch's profiler: a DataFrame op, calls, ms, share."""
+    from torch.profiler import ProfilerActivity, profile as profiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+        with profiler(activities=kinds) as found:
+            step_time(sizes, strategy, variant, Path(folder), 1, device)
+    name = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    events = sorted(found.key_averages(), key=lambda event: -getattr(event, name))
+    total = sum(getattr(event, name) for event in events)
+    return pd.DataFrame([{"op": event.key, "calls": event.count, "ms": getattr(event, name) / 1000, "share": getattr(event, name) / total}
+                         for event in events[:rows]])
+
+
+def main(arguments=None):
+    """Measure, print, and write `<out>_training.csv` and `<out>_inference.csv`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", choices=("full", "starter"), default="full", help="54 M parameters, or the starter's 5.5 M")
+    parser.add_argument("--strategies", nargs="*", default=list(STRATEGIES), help="default: all")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps a figure")
+    parser.add_argument("--seconds", type=float, nargs="*", default=[5, 60, 3600], help="lengths for inference; none with no number")
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8], help="chunks at a time in inference")
+    parser.add_argument("--profile", metavar="STRATEGY", help="instead: where the time of a cached bf16 step goes")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=None, help="beginning of the names of the CSV files")
+    options = parser.parse_args(arguments)
+    sizes, device = {"full": FULL, "starter": STARTER}[options.size], training.pick_device(options.device)
+    print(f"{options.size} size, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    if options.profile:
+        print(profile(sizes, options.profile, VARIANTS[-1], device).round(3).to_string(index=False))
+        return
+    tables = {}
+    if options.strategies:
+        tables["training"] = training_table(sizes, options.strategies, options.steps, device)
+    if options.seconds:
+        tables["inference"] = inference_table(sizes, options.seconds, options.batches, device)
+    for name, table in tables.items():
+        print(table.round(3).to_string(index=False))
+        if options.out:
+            runs.write_text(options.out.with_name(f"{options.out.name}_{name}.csv"), table.round(4).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    main()
