@@ -58,9 +58,14 @@ def open_dataset(folder, split, segment_seconds=None, skip_bad=False):
     """The mixtures of one split as a `torch.utils.data.Dataset`; an item is a dict of `mix`, `target`, `enrollment`
     (float32 tensors `(samples,)` at 16 kHz) and `index` (the number in the file names).
 
-    `segment_seconds` cuts mix and target to their first seconds. Raises `DatasetError` as `check_dataset` does; a file that turns
+    Shards are read where the split has them (`lib.data.shards`). `segment_seconds` cuts mix and target to their first seconds. Raises `DatasetError` as `check_dataset` does; a file that turns
     out damaged when it is read is named then.
     """
+    from lib.data.shards import ShardedMixtures, shard_folder
+
+    if (shard_folder(folder, split) / "index.csv").is_file():
+        _check_speakers(Path(folder))
+        return ShardedMixtures(shard_folder(folder, split), segment_seconds)
     return MixtureDataset(check_dataset(folder, [split], skip_bad, deep=skip_bad), segment_seconds)
 
 
