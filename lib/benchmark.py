@@ -76,7 +76,13 @@ def autocast(precision, device):
 
 
 def step_time(sizes, strategy, variant, folder, steps, device, batch=4):
-    """Median seconds a step, and MB on top of the model (PeakMemory) over those steps, after one step to warm up."""
+    """Median seconds a step after one to warm up; peak MB of it all (weights, gradients, filling the cache); trainable parameters."""
+    with attention(variant["attention"]), runs.PeakMemory(device) as peak:
+        seconds, trainable = _steps(sizes, strategy, variant, folder, steps, device, batch)
+    return statistics.median(seconds[1:]), peak.mb, trainable
+
+
+def _steps(sizes, strategy, variant, folder, steps, device, batch):
     torch.manual_seed(0)
     model, data, collate = ConVoiFilter(ConVoiFilterConfig(**sizes)).to(device), Noise(batch), training.pad
     table = freezing.freeze(model, **STRATEGIES[strategy])
@@ -85,8 +91,7 @@ def step_time(sizes, strategy, variant, folder, steps, device, batch=4):
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-5)
     accepted, seconds = training.accepted_by(model), []
     model.train()
-
-    def step():
+    for _ in range(steps + 1):
         started = time.perf_counter()
         items = collate([data[i] for i in range(batch)])
         items = {name: {n: t.to(device) for n, t in value.items()} if isinstance(value, dict) else value.to(device)
@@ -98,11 +103,7 @@ def step_time(sizes, strategy, variant, folder, steps, device, batch=4):
         optimizer.zero_grad()
         loss.item()  # a GPU has finished only then
         seconds.append(time.perf_counter() - started)
-
-    with attention(variant["attention"]), runs.PeakMemory(device) as peak:
-        for _ in range(steps + 1):
-            step()
-    return statistics.median(seconds[1:]), peak.mb, table.attrs["trainable"]
+    return seconds, table.attrs["trainable"]
 
 
 def training_table(sizes, strategies, steps, device, variants=VARIANTS, say=print):

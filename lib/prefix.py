@@ -66,11 +66,11 @@ def stage_of(model):
     return furthest
 
 
-def prepare(model, train, val, collate, limit_gb, precision, device, batch_size=8, folder=None, say=print, stages=None):
+def prepare(model, train, val, collate, limit_gb, precision, device, batch_size=8, folder=None, say=print):
     """Fill the cache and return `(train, val, collate, note)`, the data then carrying the prefix; or all as it was, and why.
 
     limit_gb: what the cache may take on disk in all, 0 for no cache; entries not used for longest go first. Where the stage of `model`
-    would not fit, the embeddings alone are cached, and one line says so. stages: fill these too, in the same pass (for runs to come).
+    would not fit, the embeddings alone are cached, and one line says so.
     """
     stage = stage_of(model) if limit_gb else None
     if stage is None:
@@ -79,33 +79,30 @@ def prepare(model, train, val, collate, limit_gb, precision, device, batch_size=
         say("Frozen-prefix cache off: the data changes from epoch to epoch (augmentation or mixing on the fly).")
         return train, val, collate, "off: data made on the fly"
     folder = Path(folder or _folder())
-    seen, wanted = [_look_at(data, model.chunk) for data in (train, val)], {stage, *(stages or ())}
-    sizes = {name: sum(len(data) * chunks for data, (_, chunks) in zip((train, val), seen)) * _bytes(model, name) for name in wanted}
-    if sum(sizes.values()) > limit_gb * 2**30:
-        wanted = {stage}
-    if sizes[stage] > limit_gb * 2**30:
-        say(f"Frozen-prefix cache: {stage} of {len(train) + len(val)} items takes {sizes[stage] / 2**30:.1f} GB, the limit (cache_gb) is "
+    seen = [_look_at(data, model.chunk) for data in (train, val)]
+    size = sum(len(data) * chunks for data, (_, chunks) in zip((train, val), seen)) * _bytes(model, stage)
+    if size > limit_gb * 2**30:
+        say(f"Frozen-prefix cache: {stage} of {len(train) + len(val)} items takes {size / 2**30:.1f} GB, the limit (cache_gb) is "
             f"{limit_gb:g} GB; the embeddings alone are cached, and the frozen blocks run in each step.")
-        stage, wanted = "embeddings", {"embeddings"}
-    files = [fill(model, data, known, wanted, collate, folder, precision, device, batch_size) for data, known in zip((train, val), seen)]
-    _evict(folder, limit_gb * 2**30, keep={path for found in files for group in found.values() for path in group.values()})
-    return (*(CachedData(data, found[stage]) for data, found in zip((train, val), files)), Collate(collate), stage)
+        stage = "embeddings"
+    files = [fill(model, data, known, stage, collate, folder, precision, device, batch_size) for data, known in zip((train, val), seen)]
+    _evict(folder, limit_gb * 2**30, keep={path for found in files for path in found.values()})
+    return (*(CachedData(data, found) for data, found in zip((train, val), files)), Collate(collate), stage)
 
 
 @torch.no_grad()
-def fill(model, data, known, stages, collate, folder, precision, device, batch_size):
-    """Compute what is missing of `stages` for all items of `data` in one pass: stage -> {name: path of its .npy}.
+def fill(model, data, known, stage, collate, folder, precision, device, batch_size):
+    """Compute what is missing of `stage` for all items of `data` in one pass: name -> path of its .npy.
 
     known: the hash of the waves, and the chunks of the longest mixture.
     """
     folder.mkdir(parents=True, exist_ok=True)
     waves, chunks = known
-    places = {stage: {name: folder / f"{_key(model, stage, waves, precision)}-{name}.npy" for name in names_of(stage)} for stage in stages}
-    missing = {name: path for names in places.values() for name, path in names.items() if not path.is_file()}
-    for names in places.values():
-        for path in names.values():
-            if path.is_file():
-                os.utime(path)
+    key = _key(model, stage, waves, precision)
+    places = {name: folder / f"{key}-{name}.npy" for name in names_of(stage)}
+    missing = {name: path for name, path in places.items() if not path.is_file()}
+    for path in set(places.values()) - set(missing.values()):
+        os.utime(path)  # used now, so not the first to go
     if not missing:
         return places
     from tqdm.auto import tqdm
@@ -191,7 +188,8 @@ def _key(model, stage, waves, precision):
     if stage.startswith("hidden_"):
         parts += [model.filter_condition_transform, conformer.embed, *conformer.encoders[: int(stage.removeprefix("hidden_"))]]
     config = model.config  # what the shapes of the weights do not tell
-    digest = hashlib.sha256(f"{stage} {waves} {precision} {model.chunk} {config.hop_length} {config.aheads} {config.magnitude_power}".encode())
+    digest = hashlib.sha256(f"{stage} {waves} {precision} {model.chunk} {config.hop_length} {config.aheads} {config.magnitude_power} "
+                            f"{config.xvector_front}".encode())
     for part in parts:
         for name, tensor in part.state_dict().items():
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -23,7 +23,7 @@ import lib  # noqa: F401  (before transformers' Trainer: makes torchaudio import
 from lib.losses import negative_si_snr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
-SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768,
+SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768, xvector_front="log",
              magnitude_power=0.3, dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
 STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.5)}  # learning rate, and over which last part of the steps it falls
 WINDOW = 160  # frames of 10 ms that the teacher hears at a time
@@ -228,7 +228,7 @@ def main(arguments=None):
     heard = pd.concat([heard, make_voices(heard, options.copies, seed=options.seed)], ignore_index=True)
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
     if options.start:
-        model.load_state_dict(ConVoiFilter.from_pretrained(options.start).float().state_dict())
+        model.load_state_dict(ConVoiFilter.from_pretrained(options.start, xvector_front=SIZES["xvector_front"]).float().state_dict())
     for part in (model.enh_model.separator.conformer, model.xvector_model):
         part.compile(dynamic=False)
     steps = dict(zip(STAGES, options.steps))

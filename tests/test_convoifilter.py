@@ -205,3 +205,19 @@ def test_embedding_or_enrollment_but_not_both(model):
         model(mix[None])
     with pytest.raises(ValueError, match="2 rows and the embedding 1"):
         model(mix[None].repeat(2, 1), enrollment=enrollment)
+
+
+def test_log_front_keeps_the_long_term_spectrum_that_the_public_front_takes_away():
+    """A wave coloured by a filter, and the same wave plain: one embedding by the public front, two by the other; names are the same."""
+    torch.manual_seed(0)
+    sizes = dict(adim=16, aheads=2, layers=1, linear_units=16, xvector_dim=8, xvector_channels=16, xvector_pool=16)
+    public, log = ConVoiFilter(ConVoiFilterConfig(**sizes)).eval(), ConVoiFilter(ConVoiFilterConfig(**sizes, xvector_front="log")).eval()
+    log.load_state_dict(public.state_dict())
+    wave = torch.randn(2, 32000)
+    spectrum = torch.fft.rfft(wave)
+    coloured = torch.fft.irfft(spectrum * torch.linspace(2, 0.1, spectrum.shape[1]), n=32000)
+    first = {name: [model.xvector_model.sincnet(x).mean(-1) for x in (wave, coloured)] for name, model in (("public", public), ("log", log))}
+    moved = {name: (a - b).abs().mean().item() for name, (a, b) in first.items()}
+    assert moved["log"] > 3 * moved["public"]
+    with pytest.raises(ValueError, match="xvector_front must be"):
+        ConVoiFilter(ConVoiFilterConfig(**sizes, xvector_front="mel"))

@@ -43,14 +43,16 @@ class ConVoiFilterConfig(PreTrainedConfig):
     """Sizes and options of `ConVoiFilter`; the defaults are the public checkpoint's (54,285,567 parameters).
 
     magnitude_power: exponent on the magnitudes that enter the Conformer (1 is the public graph; 0.3 compresses).
-    xvector_channels, xvector_pool: widths inside the x-vector. enh_args: the public config's nested form, wins where given.
+    xvector_channels, xvector_pool: widths inside the x-vector. xvector_front: "public", or "log" to keep the long-term spectrum (`SincNet`).
+    enh_args: the public config's nested form, wins where given.
     """
 
     model_type = "voicefilter"
 
     def __init__(self, enh_args=None, sample_rate=16000, enh_chunk_size=5, n_fft=512, hop_length=128, adim=1024, aheads=8, layers=4,
                  linear_units=896, kernel_size=5, dropout=0.1, positional_dropout=0.1, attention_dropout=0.1, condition_dropout=0.3,
-                 xvector_dim=512, xvector_channels=512, xvector_pool=1500, magnitude_power=1.0, **kwargs):
+                 xvector_dim=512, xvector_channels=512, xvector_pool=1500, xvector_front="public",
+                 magnitude_power=1.0, **kwargs):
         sizes = dict(n_fft=n_fft, hop_length=hop_length, adim=adim, aheads=aheads, layers=layers, linear_units=linear_units,
                      kernel_size=kernel_size, dropout=dropout, positional_dropout=positional_dropout,
                      attention_dropout=attention_dropout, xvector_dim=xvector_dim)
@@ -61,7 +63,7 @@ class ConVoiFilterConfig(PreTrainedConfig):
             setattr(self, name, value)
         self.sample_rate, self.enh_chunk_size = sample_rate, enh_chunk_size
         self.condition_dropout, self.magnitude_power = condition_dropout, magnitude_power
-        self.xvector_channels, self.xvector_pool = xvector_channels, xvector_pool
+        self.xvector_channels, self.xvector_pool, self.xvector_front = xvector_channels, xvector_pool, xvector_front
         super().__init__(**kwargs)
 
     @classmethod
@@ -104,7 +106,7 @@ class ConVoiFilter(PreTrainedModel):
         super().__init__(config)
         self.enh_model = _EnhModel(config)
         self.filter_condition_transform = nn.Linear(2 * config.xvector_dim, config.xvector_dim)
-        self.xvector_model = XVector(config.xvector_dim, config.xvector_channels, config.xvector_pool, config.sample_rate)
+        self.xvector_model = XVector(config.xvector_dim, config.xvector_channels, config.xvector_pool, config.sample_rate, config.xvector_front)
         self.dropout = nn.Dropout(config.condition_dropout)
         self.chunk = int(config.enh_chunk_size * config.sample_rate)
         self._windows = {}

@@ -63,10 +63,17 @@ class SincConv(nn.Module):
 
 
 class SincNet(nn.Module):
-    """Three convolutions with max-pooling by 3 and instance normalisation: one frame every 270 samples."""
+    """Three convolutions with max-pooling by 3 and normalisation: one frame every 270 samples.
 
-    def __init__(self, sr=16000):
+    front: "public" normalises each channel by itself over time (InstanceNorm), which takes the long-term spectrum away; "log" takes the
+    logarithm of the first layer's magnitudes and normalises all channels of a wave together, which keeps it.
+    """
+
+    def __init__(self, sr=16000, front="public"):
         super().__init__()
+        if front not in ("public", "log"):
+            raise ValueError(f"xvector_front must be 'public' or 'log', got {front!r}")
+        self.front = front
         self.wav_norm1d = nn.InstanceNorm1d(1, affine=True)
         self.conv1d = nn.ModuleList([SincConv(80, 251, 10, sr), nn.Conv1d(80, 60, 5), nn.Conv1d(60, 60, 5)])
         self.norm1d = nn.ModuleList([nn.InstanceNorm1d(width, affine=True) for width in (80, 60, 60)])
@@ -74,22 +81,33 @@ class SincNet(nn.Module):
     def forward(self, wave):
         """`(batch, samples)` -> `(batch, 60, frames)`."""
         x = self.wav_norm1d(wave[:, None])
+        if self.front == "log":
+            return self._log_front(x)
         for layer, (conv, norm) in enumerate(zip(self.conv1d, self.norm1d)):
             x = conv(x)
             x = x.abs() if layer == 0 else x
             x = F.leaky_relu(norm(F.max_pool1d(x, 3)))
         return x
 
+    def _log_front(self, x):
+        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 the loud bands would leak into the quiet ones
+            x = (self.conv1d[0](x.float()).abs() + 1e-3).log()
+        for layer, (conv, norm) in enumerate(zip(self.conv1d, self.norm1d)):
+            x = F.max_pool1d(conv(x) if layer else x, 3)
+            x = F.group_norm(x.float(), 1, norm.weight, norm.bias)  # one group: all channels of a wave together
+            x = F.leaky_relu(x) if layer else x
+        return x
+
 
 class XVector(nn.Module):
     """SincNet -> five TDNN layers -> mean and standard deviation over time -> Linear.
 
-    channels: width of TDNN layers 1 to 4 (512 in the public checkpoint); pool: width of layer 5 (1500); dim: of the embedding.
+    channels: width of TDNN layers 1 to 4 (512 in the public checkpoint); pool: width of layer 5 (1500); dim: of the embedding. front: see `SincNet`.
     """
 
-    def __init__(self, dim=512, channels=512, pool=1500, sr=16000):
+    def __init__(self, dim=512, channels=512, pool=1500, sr=16000, front="public"):
         super().__init__()
-        self.sincnet = SincNet(sr)
+        self.sincnet = SincNet(sr, front)
         widths = [60, channels, channels, channels, channels, pool]
         layers = []
         for i, (kernel, dilation) in enumerate(zip((5, 3, 3, 1, 1), (1, 2, 3, 1, 1))):
