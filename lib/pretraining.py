@@ -112,6 +112,24 @@ def whitening(embed, data, items=1500, shrink=0.1):
     return mean, transform / ((torch.cat([one, two]) - mean) @ transform.T).std()
 
 
+@torch.no_grad()
+def solve(xvector, teacher, data, items=2000, ridge=100.0):
+    """End of stage 1: the x-vector's last Linear in closed form (ridge regression on the teacher), its output at unit variance on average."""
+    seen, said = [], []
+    for first in tqdm(range(0, items, 25), desc="solve"):
+        wave = torch.stack([torch.from_numpy(data[i]["enrollment"]) for i in range(first, first + 25)]).flatten(0, -2)
+        seen.append(xvector.statistics(wave).double())
+        said.append(teacher(wave).double())
+    seen, said = torch.cat(seen), torch.cat(said)
+    mean, scale = seen.mean(0), seen.std(0) + 1e-6
+    seen, centre = (seen - mean) / scale, said.mean(0)
+    weight = torch.linalg.solve(seen.T @ seen + ridge * torch.eye(seen.shape[1], dtype=seen.dtype), seen.T @ (said - centre))
+    spread = (seen @ weight).std()
+    layer = xvector.embedding
+    layer.weight.copy_(((weight / scale[:, None]).T / spread).float())
+    layer.bias.copy_(-((mean / scale) @ weight / spread).float())
+
+
 class Extract(nn.Module):
     """Stages 2 and 3: the extractor, with the x-vector learning beside it from `teacher`, or (None) standing still."""
 
@@ -232,7 +250,7 @@ def main(arguments=None):
     for part in (model.enh_model.separator.conformer, model.xvector_model):
         part.compile(dynamic=False)
     steps = dict(zip(STAGES, options.steps))
-    few = EndlessMixtures(heard, 1500, options.seed, options.seconds, 3.2, music=music, both=True)
+    few = EndlessMixtures(heard, 2000, options.seed, options.seconds, 3.2, music=music, both=True)
     teacher = Teacher().whiten(few)
     for number, stage in enumerate(STAGES):
         data = EndlessMixtures(heard, max(1, steps[stage]) * options.batch_size, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True)
@@ -240,6 +258,8 @@ def main(arguments=None):
         module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
         if steps[stage]:
             train(module, data, val, options.out / stage, steps[stage], STAGES[stage][0], options.batch_size, STAGES[stage][1], options.workers, options.every)
+        if stage == "distil" and steps[stage]:
+            solve(model.xvector_model.eval(), teacher, few)
     model.half().save_pretrained(options.out / "model")
     score(options.out / "model", voices, music).to_csv(options.out / "scores.csv", index=False)
     print(f"saved {options.out / 'model'} after {(time.time() - start) / 60:.1f} minutes")
