@@ -189,34 +189,6 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
     return trainer.state.log_history
 
 
-CONDITIONS = {  # what the starter is measured on: Test speakers, 5 s, enrollment of 4 s from other recordings, SIR uniform in -5 to 5 dB
-    "two speakers": dict(noise_share=0.0), "with background at 10 to 20 dB": dict(noise_share=1.0, noise_snr_db=(10.0, 20.0))}
-
-
-def score(folder, voices, music=(), items=300, seed=99):
-    """SI-SDRi in dB of the model in `folder` on the Test speakers of `voices`: a DataFrame, a row a condition, with 95 % intervals."""
-    import pandas as pd
-
-    from lib.data.streaming import EndlessMixtures
-    from lib.metrics import bootstrap_interval, si_sdri
-
-    model, rows = ConVoiFilter.from_pretrained(folder), []
-    for name, condition in CONDITIONS.items():
-        data = EndlessMixtures(voices[voices.split == "Test"], items, seed, 5.0, 4.0, augment=False, second_interferer=0.0,
-                               same_sex=0.5, music=music, **condition)
-        gains = []
-        for i in range(items):
-            item = data[i]
-            with torch.no_grad():
-                est = model(torch.from_numpy(item["mix"])[None], enrollment=torch.from_numpy(item["enrollment"])[None]).est[0].numpy()
-            gains.append(float(si_sdri(est, item["target"], item["mix"])))
-        gains = np.array(gains)
-        mean, low, high = bootstrap_interval(gains)
-        rows.append({"condition": name, "mixtures": items, "si_sdri": mean, "low": low, "high": high,
-                     "over_1_db": (gains > 1).mean(), "below_0_db": (gains < 0).mean()})
-    return pd.DataFrame(rows).round(3)
-
-
 def main(arguments=None):
     """Distil, extract, save the model in half precision into OUT/model, and score it."""
     parser = argparse.ArgumentParser(description="Pretrain the starter on the Train speakers of the Debian voices.")
@@ -229,19 +201,16 @@ def main(arguments=None):
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--score", type=Path, metavar="FOLDER", help="train nothing; score the model in FOLDER")
     options = parser.parse_args(arguments)
     import pandas as pd
 
     from lib.data import voices as sources
     from lib.data.streaming import EndlessMixtures
     from lib.data.voice_making import make_voices
+    from lib.starter_scores import score
 
     torch.manual_seed(options.seed)
     voices, music = sources.load("debian"), sources.background_music()
-    if options.score:
-        print(score(options.score, voices, music).to_string(index=False))
-        return
     heard, unheard = voices[voices.split == "Train"], voices[voices.split == "Val"]
     heard = pd.concat([heard, make_voices(heard, options.copies, seed=options.seed)], ignore_index=True)
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))

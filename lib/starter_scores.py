@@ -1,0 +1,73 @@
+"""What the starter is worth on people it has never heard: `python -m lib.starter_scores pretrained/starter`."""
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+import lib  # noqa: F401  (makes torchaudio importable)
+from lib.data.streaming import EndlessMixtures
+from lib.metrics import bootstrap_interval, si_sdri
+from lib.models.convoifilter import ConVoiFilter
+from lib.verification import eer
+
+CONDITIONS = {  # two people, 5 s, enrollment of 4 s from other recordings, SIR uniform in -5 to 5 dB, same sex half of the time
+    "two speakers": dict(noise_share=0.0), "with background at 10 to 20 dB": dict(noise_share=1.0, noise_snr_db=(10.0, 20.0)),
+    "two speakers of one sex": dict(noise_share=0.0, same_sex=1.0), "a man and a woman": dict(noise_share=0.0, same_sex=0.0)}
+
+
+def mixtures(voices, items, seed, **condition):
+    """Mixtures of one of `CONDITIONS`, the same for the same seed."""
+    return EndlessMixtures(voices, items, seed, 5.0, 4.0, augment=False, second_interferer=0.0, **{"same_sex": 0.5, **condition})
+
+
+def score(folder, voices, music=(), items=300, seed=99, split="Test"):
+    """SI-SDRi in dB of the model in `folder` on the speakers of `split`: a DataFrame, a row a condition, with 95 % intervals over mixtures."""
+    model, rows = ConVoiFilter.from_pretrained(folder), []
+    for name, condition in CONDITIONS.items():
+        data, gains = mixtures(voices[voices.split == split], items, seed, music=music, **condition), []
+        for i in range(items):
+            item = data[i]
+            with torch.no_grad():
+                est = model(torch.from_numpy(item["mix"])[None], enrollment=torch.from_numpy(item["enrollment"])[None]).est[0].numpy()
+            gains.append(float(si_sdri(est, item["target"], item["mix"])))
+        gains = np.array(gains)
+        mean, low, high = bootstrap_interval(gains)
+        rows.append({"condition": name, "mixtures": items, "si_sdri": mean, "low": low, "high": high,
+                     "over_1_db": (gains > 1).mean(), "below_0_db": (gains < 0).mean()})
+    return pd.DataFrame(rows).round(3)
+
+
+@torch.no_grad()
+def tell_apart(embed, voices, items=150, seed=98):
+    """Equal error rate of the cosine of embeddings, one person against another of the same sex, 5 s against 4 s of other recordings."""
+    data = mixtures(voices, items, seed, both=True, noise_share=0.0, same_sex=1.0)
+    waves = [[torch.from_numpy(data[i][name]) for i in range(items)] for name in ("target", "enrollment")]
+    said, known = (embed(torch.cat(part)).float() for part in waves)
+    centre = torch.cat([said, known]).mean(0)
+    said, known = (torch.nn.functional.normalize(part - centre, dim=-1).view(items, 2, -1) for part in (said, known))
+    own, other = (said * known).sum(-1).flatten(), (said * known.flip(1)).sum(-1).flatten()
+    return eer(torch.cat([own, other]).numpy(), np.r_[np.ones(len(own)), np.zeros(len(other))])[0]
+
+
+def main(arguments=None):
+    """Print both for the model in a folder, and for the teacher of its speaker encoder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--split", choices=("Val", "Test"), default="Test")
+    parser.add_argument("--items", type=int, default=300, help="mixtures a condition")
+    options = parser.parse_args(arguments)
+    from lib.data import voices as sources
+    from lib.pretraining import Teacher
+
+    voices = sources.load("debian")
+    people = voices[voices.split == options.split]
+    encoders = {"x-vector of this model": ConVoiFilter.from_pretrained(options.folder).float().xvector_model, "Resemblyzer, its teacher": Teacher()}
+    for name, embed in encoders.items():
+        print(f"{name}: equal error rate {tell_apart(embed, people):.1%} between two people of one sex, {options.split}")
+    print(score(options.folder, voices, sources.background_music(), options.items, split=options.split).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
