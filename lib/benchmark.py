@@ -160,7 +160,7 @@ def profile(sizes, strategy, variant, device, rows=12):
 
 
 def main(arguments=None):
-    """Measure, print, and write `<out>_training.csv` and `<out>_inference.csv`."""
+    """Measure, print, and write `<out>_training.csv` with a figure, and `<out>_inference.csv`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=("full", "starter"), default="full", help="54 M parameters, or the starter's 5.5 M")
     parser.add_argument("--strategies", nargs="*", default=list(STRATEGIES), help="default: all")
@@ -185,6 +185,10 @@ def main(arguments=None):
         print(table.round(3).to_string(index=False))
         if options.out:
             runs.write_text(options.out.with_name(f"{options.out.name}_{name}.csv"), table.round(4).to_csv(index=False))
+    if options.out and "training" in tables:
+        from lib import plots
+
+        plots.speed(tables["training"]).savefig(options.out.with_name(f"{options.out.name}_training.png"))
 
 
 if __name__ == "__main__":

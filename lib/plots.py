@@ -214,3 +214,15 @@ def _present(table, columns):
 
 def _whole(column):
     return str(column.dtype).lower().startswith(("int", "uint", "bool"))
+
+
+def speed(table):
+    """How many times faster than the plain path a training step is, a group of bars a strategy, of the table of `lib.benchmark`."""
+    label = [f"{row.precision}, {row.attention} attention{', cached' if row.cache else ''}" for row in table.itertuples()]
+    wide = table.assign(label=label).pivot(index="strategy", columns="label", values="faster").loc[list(table["strategy"].unique()), list(dict.fromkeys(label))]
+    figure, axis = plt.subplots(figsize=(9, 3.8), dpi=DPI, layout="constrained")
+    wide.plot.bar(ax=axis, width=0.8, rot=20, color=COLOURS)
+    axis.axhline(1, color="black", linewidth=0.8)
+    axis.set(xlabel="", ylabel="times faster than plain")
+    axis.legend(fontsize=7, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    return figure
