@@ -115,18 +115,29 @@ def moved(clip, samples):
 
 
 class Stored(torch.utils.data.Dataset):
-    """Arrays of equal length as a dataset of dicts: `Stored(mel=..., shares=...)`."""
+    """Arrays of equal length as a dataset of dicts: `Stored(features=..., shares=...)`.
 
-    def __init__(self, **arrays):
+    visits: items an epoch, where it is not all of them; epoch after epoch they go round through the whole.
+    """
+
+    def __init__(self, visits=None, **arrays):
         if len({len(values) for values in arrays.values()}) != 1:
             raise WordsError(f"arrays of one length are needed; got {({name: len(values) for name, values in arrays.items()})}.")
-        self.arrays = arrays
+        self.arrays, self.total, self.first = arrays, len(next(iter(arrays.values()))), 0
+        self.visits = self.total if visits is None else visits
 
     def __len__(self):
-        return len(next(iter(self.arrays.values())))
+        return self.visits
+
+    def set_epoch(self, epoch):
+        """The items of this epoch."""
+        self.first = int(epoch) * self.visits
 
     def __getitem__(self, number):
-        return {name: np.asarray(values[number], np.float32) for name, values in self.arrays.items()}
+        if not 0 <= number < self.visits:
+            raise IndexError(number)
+        place = (self.first + number) % self.total
+        return {name: np.asarray(values[place], np.float32) for name, values in self.arrays.items()}
 
 
 def fit_second(wave, sr=SR):

@@ -1,6 +1,6 @@
 """A better network for overlapped words: mel pictures at several resolutions, residual blocks, and training aids that ask nothing of the data.
 
-Also what goes around any network here: weight averaging (`Averaged`), an ensemble, and a frozen pretrained backbone under a new head.
+Also what goes around any network here: weight averaging (`Averaged`) and an ensemble.
 Shapes as in `lib.models.word_cnn`.
 """
 import copy
@@ -8,7 +8,6 @@ import copy
 import torch
 from torch import nn
 
-from lib.models import transfer
 from lib.models.word_cnn import Answering, LogMel, WordsOutput, kl
 
 FFTS = (256, 512, 1024, 2048)
@@ -36,7 +35,7 @@ class WordNet(Answering):
     act in training mode only. high: Hz, top of the mel bands (words here end at 4 kHz).
     """
 
-    def __init__(self, words=30, ffts=FFTS, width=16, bands=48, high=4000.0, spec_augment=False, colour=0.0, mixup=0.0, dropout=0.0):
+    def __init__(self, words=30, ffts=FFTS, width=12, bands=48, high=4000.0, spec_augment=False, colour=0.0, mixup=0.0, dropout=0.0):
         super().__init__()
         self.settings = dict(words=words, ffts=list(ffts), width=width, bands=bands, high=high)
         self.spec_augment, self.colour, self.mixup = spec_augment, colour, mixup
@@ -99,7 +98,7 @@ def mixup(features, shares, strength):
     weight = torch.distributions.Beta(strength, strength).sample((len(features),)).to(features.device)
     weight = torch.maximum(weight, 1 - weight)
     other = torch.randperm(len(features), device=features.device)
-    view = weight.view(-1, 1, 1, 1)
+    view = weight.view(-1, *[1] * (features.dim() - 1))
     return view * features + (1 - view) * features[other], weight[:, None] * shares + (1 - weight[:, None]) * shares[other]
 
 
@@ -116,6 +115,12 @@ class Averaged(nn.Module):
             return self.mean(clip=clip, features=features, shares=shares)
         self._follow()
         return self.net(clip=clip, features=features, shares=shares)
+
+    def parameter_groups(self, learning_rate):
+        """For the optimiser: what the network itself asks for, else all that trains at one rate."""
+        if hasattr(self.net, "parameter_groups"):
+            return self.net.parameter_groups(learning_rate)
+        return [{"params": [p for p in self.net.parameters() if p.requires_grad], "lr": learning_rate}]
 
     @torch.no_grad()
     def _follow(self):
@@ -139,37 +144,3 @@ class Ensemble(nn.Module):
         mean = torch.logsumexp(answers, 0) - torch.log(torch.tensor(float(len(answers))))
         log_shares = torch.log_softmax(mean / self.temperature, -1)
         return WordsOutput(loss=None if shares is None else kl(log_shares, shares).mean(), log_shares=log_shares)
-
-
-class TransferWords(Answering):
-    """A pretrained backbone (`lib.models.transfer`) under a new head; what of it trains is chosen with `lib.freezing.freeze_groups`.
-
-    after: the last stage that is used (its output is averaged over time); stages up to it are the groups, with `head`.
-    """
-
-    def __init__(self, backbone, words=30, after=None, dropout=0.3):
-        super().__init__()
-        names = list(backbone.stages)
-        names = names[: names.index(after) + 1] if after else names
-        self.prepare, self.stages = backbone.prepare, nn.ModuleDict({name: backbone.stages[name] for name in names})
-        with torch.no_grad():
-            width = self.features(torch.zeros(1, SECOND)).shape[-1]
-        self.head = nn.Sequential(nn.BatchNorm1d(width), nn.Dropout(dropout), nn.Linear(width, 256), nn.ReLU(), nn.Dropout(dropout),
-                                  nn.Linear(256, words))
-
-    def groups(self):
-        """name -> module, in the order of the signal, as `freeze_groups` takes them."""
-        return {**self.stages, "head": self.head}
-
-    def features(self, clip):
-        """`(batch, 16000)` -> `(batch, dim)`: the last stage's output; of a sequence its mean and its largest values over time."""
-        found = transfer.run(self.stages.values(), self.prepare(clip))
-        if found.dim() == 4 and found.shape[-1] == found.shape[-2]:  # a picture network: (batch, channels, bands, time)
-            return torch.cat([found.mean(-1), found.amax(-1)], 1).flatten(1)
-        return found if found.dim() == 2 else torch.cat([found.flatten(1, -2).mean(1), found.flatten(1, -2).amax(1)], -1)
-
-    def logits(self, features):
-        return self.head(features)
-
-
-SECOND = 16000
