@@ -17,13 +17,13 @@ from lib.models.word_encoder import TransferWords, speech_embedding
 from lib.models.word_net import Averaged, Ensemble
 
 PLACE = runs.ROOT / "pretrained" / "words"
-MEMBERS, BANK, EPOCHS = 2, 6144, 8
+MEMBERS, BANK, EPOCHS = 2, 6144, 6
 
 
 def pools_of(table, variants=12):
     """The pools that `train_recipe` takes, by split, with the varied Train pool."""
     found = {"train": words.pool(table, "Train"), "val": words.pool(table, "Val"), "test": words.pool(table, "Test")}
-    return {**found, "varied": found["train"].varied(variants, lines=True)}
+    return {**found, "varied": found["train"].varied(variants)}
 
 
 def test_clips(pools, count=600, seed=2):

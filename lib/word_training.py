@@ -21,7 +21,7 @@ ALL = dict(fresh=True, shift=0.1, varied=True, spec_augment=True, mixup=0.3, dro
 STEPS = [  # name -> what changes against the row above
     ("reproduction", {}),
     ("+ new clips every epoch, time shift, batch 32", dict(fresh=True, shift=0.1, batch_size=32)),
-    ("+ speed, pitch, telephone lines", dict(varied=True)),
+    ("+ speed and pitch", dict(varied=True)),
     ("+ residual network", dict(net="residual")),
     ("+ four mel resolutions", dict(ffts=(256, 512, 1024, 2048))),
     ("+ SpecAugment, mixup", dict(spec_augment=True, mixup=0.3)),
@@ -64,7 +64,7 @@ def build(recipe, words, seed=0):
         return Averaged(net) if recipe["averaged"] else net
 
 
-def train_recipe(recipe, pools, out, seed=0, clips=1024, epochs=12, fixed=4096, val_clips=512, patience=0, resume=False, **settings):
+def train_recipe(recipe, pools, out, seed=0, clips=512, epochs=12, fixed=4096, val_clips=256, patience=0, resume=False, **settings):
     """One recipe trained in the folder `out`. Returns `(network, history)`; the network holds the epoch with the least KL on Val.
 
     pools: `train`, `varied` and `val` (see `lib.data.words.pool`). clips: heard in one epoch, the same for every recipe; one that does

@@ -3,15 +3,12 @@
 A table of words is a DataFrame with a row a recording: `word, speaker, path, split, language, licence`. Waves are float32
 `(samples,)` in [-1, 1] at 16 kHz.
 """
-import contextlib
-import io
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 
 from lib import audio
 from lib.data import debian, splits, voices
@@ -136,9 +133,7 @@ def _split(table, folder):
     """By the lists that come with the data; a speaker of whom they name one file is wholly in that split. Without lists by `splits`."""
     lists = {"Val": folder / "validation_list.txt", "Test": folder / "testing_list.txt"}
     if not all(path.is_file() for path in lists.values()):
-        seconds = table.assign(seconds=1.0)
-        with contextlib.redirect_stdout(None):
-            return splits.split_by_speaker(seconds)[COLUMNS]
+        return splits.split_by_speaker(table.drop(columns="split").assign(seconds=1.0))[COLUMNS]
     named = {split: {Path(line).name.split("_nohash_")[0] for line in path.read_text().split()} for split, path in lists.items()}
     return table.assign(split=[next((split for split, people in named.items() if speaker in people), "Train") for speaker in table["speaker"]])
 
@@ -183,17 +178,13 @@ class Pool:
             self.variants[number] = [prepare(audio.read(self.paths[number], SR), self.telephone)]
         return self.variants[number]
 
-    def varied(self, count=12, pitch=5.0, speed=1.5, seed=0, lines=False):
-        """A pool with `count` more variants a recording: pitch by up to ± `pitch` semitones, faster or slower by up to `speed` times.
-
-        lines: each variant also comes through another telephone line (see `over_a_line`).
-        """
+    def varied(self, count=12, pitch=5.0, speed=1.5, seed=0):
+        """A pool with `count` more variants a recording: pitch by up to ± `pitch` semitones, faster or slower by up to `speed` times."""
         made = {}
         for number in range(len(self)):
             random = np.random.default_rng((seed, number))
             wave = self.waves(number)[0]
-            own = [vary(wave, random.uniform(-pitch, pitch), speed ** random.uniform(-1, 1)) for _ in range(count)]
-            made[number] = [wave, *(over_a_line(one, random) if lines else one for one in own)]
+            made[number] = [wave] + [vary(wave, random.uniform(-pitch, pitch), speed ** random.uniform(-1, 1)) for _ in range(count)]
         return Pool(self.words, self.word, self.speaker, self.paths, self.telephone, made)
 
     def by(self, keep):
@@ -222,8 +213,8 @@ def prepare(wave, telephone=True):
     return (wave * 10 ** ((LEVEL_DB - audio.rms_db(wave)) / 20)).astype(np.float32)
 
 
-def trim(wave, below=25.0, frame=320, pad=2, click=2):
-    """`wave` from its first to its last speech: frames over 25 dB under the loud ones; lone frames at the ends are clicks."""
+def trim(wave, below=18.0, frame=320, pad=2, click=5):
+    """`wave` from its first to its last speech: 20 ms frames at most 18 dB under the loud ones, of which up to `click` alone are a click or a breath."""
     levels = debian.frame_levels(wave, frame)
     if not len(levels):
         return wave.copy()
@@ -241,30 +232,3 @@ def vary(wave, semitones=0.0, speed=1.0):
     factor = 2 ** (semitones / 12)
     stretched = librosa.effects.time_stretch(wave, rate=float(speed / factor), n_fft=512)
     return audio.resample(stretched, round(SR * factor), SR)
-
-
-def over_a_line(wave, random):
-    """`wave` as another telephone line would bring it: a slope and a bend of its spectrum, noise 15 to 40 dB under it, half of the time GSM.
-
-    GSM 06.10 at 8 kHz is what two of the voices were stored in; libsndfile encodes and decodes it.
-    """
-    spectrum = np.fft.rfft(wave)
-    octaves = np.log2(np.maximum(np.linspace(0, SR / 2, len(spectrum)), 100) / 1000)
-    spectrum *= 10 ** ((random.normal(0, 3) * octaves + random.normal(0, 1.5) * octaves**2) / 20)
-    heard = np.fft.irfft(spectrum, len(wave))
-    noise = random.standard_normal(len(wave)) * np.sqrt(np.square(heard).mean()) * 10 ** (-random.uniform(15, 40) / 20)
-    heard = (heard + noise).astype(np.float32)
-    low = audio.resample(heard * (0.5 / max(float(np.abs(heard).max()), 1e-9)), SR, TELEPHONE)
-    if random.random() < 0.5:
-        low = _gsm(low)
-    back = audio.resample(low, TELEPHONE, SR)[: len(wave)]
-    return (back * 10 ** ((LEVEL_DB - audio.rms_db(back)) / 20)).astype(np.float32)
-
-
-def _gsm(wave):
-    """Through GSM 06.10 and back, at 8 kHz; as long as before."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, wave, TELEPHONE, format="WAV", subtype="GSM610")
-    buffer.seek(0)
-    heard = soundfile.read(buffer, dtype="float32")[0]
-    return np.pad(heard, (0, max(0, len(wave) - len(heard))))[: len(wave)]
