@@ -6,10 +6,11 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
-from lib import freezing, runs, training
+from lib import freezing, runs, training, word_scores
 from lib import word_training as teach
 from lib.data import word_mixtures, words
 from lib.models.checkpoint import CheckpointError, fill, read_checkpoint
@@ -42,6 +43,17 @@ def member(pools, out, seed=0, bank=BANK, epochs=EPOCHS, resume=True, **settings
     how = dict(epochs=epochs, batch_size=32, learning_rate=2e-3, optimizer="NAdam", patience=0, seed=seed, progress="none") | settings
     history = training.fit(model, train, val, out, resume=resume and Path(out).is_dir(), score=teach.loudest_score, notes={"words": pools["train"].words}, **how)
     return model.mean.eval(), history
+
+
+def best_temperature(answers, shares, grid=None):
+    """The temperature with the least KL on validation answers; over 1 means that they were too sure."""
+    grid = np.linspace(0.7, 2.0, 27) if grid is None else np.asarray(grid, float)
+
+    def cost(temperature):
+        powers = np.maximum(answers, 1e-12) ** (1 / temperature)
+        return word_scores.kl(powers / powers.sum(1, keepdims=True), shares).mean()
+
+    return float(min(grid, key=cost))
 
 
 def save(members, names, folder, temperature=1.0):
@@ -92,15 +104,18 @@ def main(arguments=None):
         members.append(net)
         rows.append({"model": f"member {seed}", "epoch": history.attrs["best_epoch"], **teach.measure(net, sets, names)[0]})
         print(rows[-1], flush=True)
-    rows.append({"model": f"ensemble of {MEMBERS}", **teach.measure(Ensemble(members), sets, names)[0]})
+    row, given = teach.measure(Ensemble(members), sets, names)
+    temperature = best_temperature(given["val"], sets["val"][1])
+    cooled, _ = teach.measure(Ensemble(members, temperature), sets, names)
+    rows += [{"model": f"ensemble of {MEMBERS}", **row}, {"model": f"ensemble, temperature {temperature:.2f} (by Val)", **cooled}]
     print(pd.DataFrame(rows).T.to_string())
-    save(members, names, asked.out / "words")
+    save(members, names, asked.out / "words", temperature)
     runs.write_text(asked.out / "scores.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.4f"))
 
 
 def write_tables(pools, sets, out, seeds=(0, 1, 2), place=runs.ROOT / "results", names=None, **settings):
     """`05_ladder.csv` and its picture in `place`, after every seed that is complete. Returns the table."""
-    from lib import word_scores, word_views
+    from lib import word_views
 
     rows, given = [], {}
     for seed in seeds:

@@ -91,6 +91,16 @@ def train_on_clips(model, train, val, out, epochs=20, **settings):
     return training.fit(model, *sets, out, score=loudest_score, notes={"words": train.words}, **how)
 
 
+def train_head(net, pool, val, out, clips=1024, epochs=12, seed=0, **settings):
+    """Only what is open in `net` (a frozen `TransferWords`) trained on features of `clips` clips of `pool`, computed once. Returns the history.
+
+    val: the pool to validate on.
+    """
+    bank, held = stored(net, Mixtures(pool, clips, seed=seed, shift=0.1)), stored(net, Mixtures(val, 256, seed=1))
+    how = dict(epochs=epochs, batch_size=32, learning_rate=2e-3, optimizer="NAdam", patience=0, seed=seed, progress="none") | settings
+    return training.fit(net, bank, held, out, score=loudest_score, notes={"words": pool.words}, **how)
+
+
 @torch.no_grad()
 def stored(net, clips, visits=None, batch=64):
     """The features of all `clips` (a dataset) by `net`, computed in batches, with their shares: a `Stored` dataset."""

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from lib import freezing, training, word_scores
+from lib import word_pretraining as making
 from lib import word_training as teach
 from lib.data import words
 from lib.data.word_mixtures import Stored
 from lib.models import transfer, word_encoder, word_net
+from lib.models.checkpoint import CheckpointError
 from lib.models.word_cnn import LogMel, WordCNN, kl
 
 torch.set_num_threads(1)
@@ -243,3 +245,26 @@ def test_confusion_leaves_out_the_words_that_are_there():
 def test_answers_of_another_shape_are_an_error():
     with pytest.raises(words.WordsError, match="clips, words"):
         word_scores.kl(np.ones((2, 3)), np.ones((2, 4)))
+
+
+# --- the committed model's form -----------------------------------------------------------------------------------------------------
+
+@needs_package
+def test_a_saved_model_reads_back_and_holds_only_what_was_trained(tmp_path):
+    torch.manual_seed(0)
+    members = [word_encoder.TransferWords(word_encoder.speech_embedding(), 3, open=2, width=8).eval() for _ in range(2)]
+    making.save(members, ["a", "b", "c"], tmp_path / "words", temperature=1.5)
+    model, names = making.load(tmp_path / "words")
+    clips = some_clips(2)
+    with torch.no_grad():
+        assert names == ["a", "b", "c"] and torch.allclose(model(clip=clips).log_shares, word_net.Ensemble(members, 1.5)(clip=clips).log_shares, atol=5e-3)
+    assert (tmp_path / "words" / "model.safetensors").stat().st_size < 600_000
+    (tmp_path / "words" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="words model"):
+        making.load(tmp_path / "words")
+
+
+def test_the_temperature_that_fits_too_sure_answers_is_over_one():
+    shares = np.tile([[0.6, 0.4]], (20, 1))
+    assert making.best_temperature(np.tile([[0.9, 0.1]], (20, 1)), shares) == pytest.approx(2.0)
+    assert making.best_temperature(shares, shares) == pytest.approx(1.0, abs=0.03)
