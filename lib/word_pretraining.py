@@ -41,13 +41,14 @@ def member(pools, out, seed=0, bank=BANK, epochs=EPOCHS, resume=True, **settings
     train = teach.stored(net, word_mixtures.Mixtures(pools["varied"], bank, seed=100 + seed, shift=0.1))
     val = teach.stored(net, word_mixtures.Mixtures(pools["val"], 512, seed=1))
     how = dict(epochs=epochs, batch_size=32, learning_rate=2e-3, optimizer="NAdam", patience=0, seed=seed, progress="none") | settings
-    history = training.fit(model, train, val, out, resume=resume and Path(out).is_dir(), score=teach.loudest_score, notes={"words": pools["train"].words}, **how)
+    history = training.fit(model, train, val, out, resume=resume and Path(out).is_dir(), score=teach.loudest_score,
+                           notes={"words": pools["train"].words}, **how)
     return model.mean.eval(), history
 
 
 def best_temperature(answers, shares, grid=None):
-    """The temperature with the least KL on validation answers; over 1 means that they were too sure."""
-    grid = np.linspace(0.7, 2.0, 27) if grid is None else np.asarray(grid, float)
+    """The temperature with the least KL on validation answers; over 1 means that they were too sure, under 1 not sure enough."""
+    grid = np.linspace(0.4, 2.0, 33) if grid is None else np.asarray(grid, float)
 
     def cost(temperature):
         powers = np.maximum(answers, 1e-12) ** (1 / temperature)

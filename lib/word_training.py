@@ -158,8 +158,8 @@ def table_of(names, pools, sets, out, seeds=(0, 1, 2), say=print, **settings):
                          "best_epoch": history.attrs["best_epoch"], "val_loss": history["val_loss"].min(), **scores})
             given.setdefault(name, []).append(answered)
             models.setdefault(name, []).append(model)
-            say(f"{name}, seed {seed}: KL {' '.join(f'{part} {scores[part + chr(95) + chr(107) + chr(108)]:.3f}' for part in sets)}, "
-                f"best epoch {history.attrs['best_epoch']}, {history.attrs['seconds']:.0f} s")
+            found = ", ".join(f"{part} {scores[f'{part}_kl']:.3f}" for part in sets)
+            say(f"{name}, seed {seed}: KL {found}; best epoch {history.attrs['best_epoch']}, {history.attrs['seconds']:.0f} s")
             runs.write_text(Path(out) / "rows.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.5f"))
     return pd.DataFrame(rows), given, models
 
@@ -174,7 +174,8 @@ def ladder(rows, given, shares, words, part="test"):
         answers_of = [answered[part] for answered in given[name]]
         found.append(_rung(name, answers_of, shares, words, own))
         if len(own) > 1 and name in (SCRATCH[-1], list(TRANSFER)[-1]):
-            found.append(_rung(f"{name}, ensemble of {len(own)}", [np.mean(answers_of, axis=0)], shares, words, own.assign(parameters=own["parameters"] * len(own))))
+            together = own.assign(parameters=own["parameters"] * len(own))
+            found.append(_rung(f"{name}, ensemble of {len(own)}", [np.mean(answers_of, axis=0)], shares, words, together))
     return pd.DataFrame(found)
 
 
@@ -201,7 +202,8 @@ def reading(table, uniform):
             lines.append(f"{after[2:]}: {change:+.2f} nats" + (f", within the spread of seeds ({noise:.2f})." if abs(change) < noise else "."))
     scratch, transfers = rows.get(SCRATCH[-1]), [rows[name] for name in TRANSFER if name in rows]
     if scratch and transfers:
-        lines.append("What pretraining brought: " + "; ".join(f"{row['recipe']} {row['kl']:.2f}" for row in transfers) + f"; from scratch {scratch['kl']:.2f}.")
+        told = "; ".join(f"{row['recipe']} {row['kl']:.2f}" for row in transfers)
+        lines.append(f"What pretraining brought: {told}; the best recipe from scratch {scratch['kl']:.2f}.")
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
 
 

@@ -1,4 +1,4 @@
-"""Overlapped words seen: a clip with its parts and shares, learning curves with their overfitting point, tables as bars, saliency, a mixing widget."""
+"""Overlapped words seen: a clip with its parts and shares, curves with their overfitting point, tables, saliency, a mixing widget."""
 import html
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,8 @@ COLOUR_MAP = plt.get_cmap("magma", 20)
 def mel_picture(axis, clip, title="", mel=None):
     """The mel spectrogram of `clip` `(16000,)` in dB on `axis`, 60 dB from dark to bright."""
     decibels = (mel or LogMel(512, 400, 160, 80, 4000.0))(torch.from_numpy(np.asarray(clip, np.float32))[None])[0].numpy()
-    image = axis.imshow(decibels - decibels.max(), origin="lower", aspect="auto", cmap=COLOUR_MAP, vmin=-60, vmax=0, extent=(0, len(clip) / SR, 0, len(decibels)))
+    extent = (0, len(clip) / SR, 0, len(decibels))
+    image = axis.imshow(decibels - decibels.max(), origin="lower", aspect="auto", cmap=COLOUR_MAP, vmin=-60, vmax=0, extent=extent)
     _small(axis, title, "time (s)", "mel band (0 to 4 kHz)")
     return image
 
@@ -67,12 +68,13 @@ def overfitting(histories, uniform=None):
     """KL of training and validation over epochs, a panel a run (name -> history), the best epoch marked; `uniform`: a line."""
     figure, axes = plt.subplots(1, len(histories), figsize=(4.1 * len(histories), 2.8), dpi=DPI, layout="constrained", squeeze=False, sharey=True)
     for axis, (name, history) in zip(axes.flat, histories.items()):
-        for column, colour, label in (("train_loss", COLOURS[7], "training"), ("val_loss", COLOURS[0], "validation, unseen voices")):
+        for column, colour, label in (("train_loss", COLOURS[7], "training"), ("val_loss", COLOURS[0], "validation")):
             axis.plot(history["epoch"], history[column], marker="o", markersize=3, color=colour, label=label)
         best = history["val_loss"].idxmin()
         axis.plot(history["epoch"][best], history["val_loss"][best], "*", markersize=12, color=COLOURS[1], label=f"kept: epoch {history['epoch'][best]:.0f}")
         if uniform is not None:
             axis.axhline(uniform, color="black", linewidth=1, linestyle="--", label=f"uniform guess: {uniform:.2f}")
+            axis.set_ylim(top=min(axis.get_ylim()[1], 1.4 * uniform))  # an untrained head may start far above
         _small(axis, name, "epoch", "KL divergence (nats)")
         axis.legend(fontsize=7)
         axis.grid(axis="y", alpha=0.3)

@@ -32,10 +32,10 @@ NOT_SPOKEN = {  # folder of the spelling alphabet -> letters for which that voic
     "es_MX_f_Allison/phonetic": "cfgjmnqsu", "ru_RU_f_IvrvoiceRU/phonetic": "nx", "fr/phonetic": "",
 }
 COGNATES = {  # file -> word, and the folders where it is said much like that
-    "digits/0": ("zero", ("en_US_f_Allison", "fr_CA_f_June", "it_IT_f_Menardi", "it_IT_m_Carlo", "fr")),
-    "digits/million": ("million", ("en_US_f_Allison", "es_MX_f_Allison", "fr_CA_f_June", "it_IT_f_Menardi", "it_IT_m_Carlo", "ru_RU_f_IvrvoiceRU", "fr", "es")),
-    "letters/dollar": ("dollar", ("en_US_f_Allison", "es_MX_f_Allison", "fr_CA_f_June", "it_IT_f_Menardi", "it_IT_m_Carlo", "ru_RU_f_IvrvoiceRU", "fr")),
-    "letters/plus": ("plus", ("en_US_f_Allison", "fr_CA_f_June", "ru_RU_f_IvrvoiceRU", "fr")),
+    "digits/0": ("zero", "en_US_f_Allison fr_CA_f_June it_IT_f_Menardi it_IT_m_Carlo fr".split()),
+    "digits/million": ("million", "en_US_f_Allison es_MX_f_Allison fr_CA_f_June it_IT_f_Menardi it_IT_m_Carlo ru_RU_f_IvrvoiceRU fr es".split()),
+    "letters/dollar": ("dollar", "en_US_f_Allison es_MX_f_Allison fr_CA_f_June it_IT_f_Menardi it_IT_m_Carlo ru_RU_f_IvrvoiceRU fr".split()),
+    "letters/plus": ("plus", "en_US_f_Allison fr_CA_f_June ru_RU_f_IvrvoiceRU fr".split()),
 }
 VOCABULARIES = {"international": [*SPELLING, *(word for word, _ in COGNATES.values())],
                 "digits": [f"{language} {word}" for language, words in DIGITS.items() for word in words.split()]}
@@ -214,7 +214,7 @@ def prepare(wave, telephone=True):
 
 
 def trim(wave, below=18.0, frame=320, pad=2, click=5):
-    """`wave` from its first to its last speech: 20 ms frames at most 18 dB under the loud ones, of which up to `click` alone are a click or a breath."""
+    """`wave` from its first to its last speech: 20 ms frames less than `below` dB under the loud ones; `click` or fewer alone are no speech."""
     levels = debian.frame_levels(wave, frame)
     if not len(levels):
         return wave.copy()

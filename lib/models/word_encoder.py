@@ -32,7 +32,8 @@ def speech_embedding(weights="pretrained", seed=0):
         front = SpeechMel()
         stages = {f"block {k + 1}": Block(WIDTHS[k - 1] if k else 1, width, POOLS[k]) for k, width in enumerate(WIDTHS)}
         stages["top"] = nn.Conv2d(96, 96, (3, 1), bias=False)
-    backbone = transfer.Backbone("speech_embedding", stages, 96, front, "nothing (random weights)" if weights == "random" else "spoken phrases (200 million)")
+    learned_from = "nothing (random weights)" if weights == "random" else "spoken phrases (200 million)"
+    backbone = transfer.Backbone("speech_embedding", stages, 96, front, learned_from)
     folder = _resources()
     front.load_state_dict(_front_weights(folder))
     if weights != "random":
@@ -137,10 +138,11 @@ class TransferWords(Answering):
 
     def parameter_groups(self, learning_rate):
         """For the optimiser: the head at `learning_rate`, the last stage at `stage_rate` of it, each one before at `rate_decay` of the next."""
-        rates = {"head": learning_rate} | {name: learning_rate * self.stage_rate * self.rate_decay ** k for k, name in enumerate(reversed(list(self.stages)))}
+        falling = enumerate(reversed(list(self.stages)))
+        rates = {"head": learning_rate} | {name: learning_rate * self.stage_rate * self.rate_decay ** k for k, name in falling}
         modules = {name: part if isinstance(part, list) else [part] for name, part in self.groups().items()}
-        found = [{"params": [p for module in modules[name] for p in module.parameters() if p.requires_grad], "lr": rate} for name, rate in rates.items()]
-        return [group for group in found if group["params"]]
+        found = {name: [p for module in modules[name] for p in module.parameters() if p.requires_grad] for name in rates}
+        return [{"params": found[name], "lr": rate} for name, rate in rates.items() if found[name]]
 
     def frozen(self, x):
         """The backbone's input -> what the last frozen stage gives."""
