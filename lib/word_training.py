@@ -204,6 +204,8 @@ def reading(table, uniform):
     if scratch and transfers:
         told = "; ".join(f"{row['recipe']} {row['kl']:.2f}" for row in transfers)
         lines.append(f"What pretraining brought: {told}; the best recipe from scratch {scratch['kl']:.2f}.")
+    if table["seeds"].max() == 1:
+        lines.append("One seed only, so what seeds alone would change is not known: small steps are not ranked by this table.")
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
 
 
