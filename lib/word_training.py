@@ -200,10 +200,10 @@ def reading(table, uniform):
             change = rows[after]["kl"] - rows[before]["kl"]
             noise = np.nanmax([rows[before]["seed_spread"], rows[after]["seed_spread"], 0.0])
             lines.append(f"{after[2:]}: {change:+.2f} nats" + (f", within the spread of seeds ({noise:.2f})." if abs(change) < noise else "."))
-    scratch, transfers = rows.get(SCRATCH[-1]), [rows[name] for name in TRANSFER if name in rows]
-    if scratch and transfers:
+    scratch, transfers = [rows[name]["kl"] for name in SCRATCH if name in rows], [rows[name] for name in TRANSFER if name in rows]
+    if transfers:
         told = "; ".join(f"{row['recipe']} {row['kl']:.2f}" for row in transfers)
-        lines.append(f"What pretraining brought: {told}; the best recipe from scratch {scratch['kl']:.2f}.")
+        lines.append(f"What pretraining brought: {told}; the best recipe from scratch {min(scratch):.2f}.")
     if table["seeds"].max() == 1:
         lines.append("One seed only, so what seeds alone would change is not known: small steps are not ranked by this table.")
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))

@@ -74,10 +74,11 @@ def overfitting(histories, uniform=None):
         axis.plot(history["epoch"][best], history["val_loss"][best], "*", markersize=12, color=COLOURS[1], label=f"kept: epoch {history['epoch'][best]:.0f}")
         if uniform is not None:
             axis.axhline(uniform, color="black", linewidth=1, linestyle="--", label=f"uniform guess: {uniform:.2f}")
-            axis.set_ylim(top=min(axis.get_ylim()[1], 1.4 * uniform))  # an untrained head may start far above
         _small(axis, name, "epoch", "KL divergence (nats)")
         axis.legend(fontsize=7)
         axis.grid(axis="y", alpha=0.3)
+    if uniform is not None:
+        axes[0, 0].set_ylim(top=min(axes[0, 0].get_ylim()[1], 1.4 * uniform))  # an untrained head may start far above
     return _close(figure)
 
 
