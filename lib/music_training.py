@@ -12,11 +12,11 @@ from lib import freezing, training
 from lib.data import remixing
 from lib.models.crnn import CRNN, CRNNConfig
 
-SONGS = dict(train=99, validation=8, test=12, seconds=40.0, variants=2)  # every score, each training score played twice
-RECIPE = dict(epochs=40, batch_size=32, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
+SONGS = dict(train=99, validation=8, test=12, seconds=40.0, variants=1)  # every score
+RECIPE = dict(epochs=30, batch_size=8, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
 
 
-def train(model, songs, out, items=1024, seconds=1.5, remix=True, resume=False, heard=None, open_groups=None, **settings):
+def train(model, songs, out, items=512, seconds=2.0, remix=True, resume=False, heard=None, open_groups=None, **settings):
     """Train `model` on the split train of `songs` and choose by validation; the history of `lib.training.fit`.
 
     items: excerpts of `seconds` an epoch. open_groups: which of encoder, bottleneck, decoder train; default all. Adam with weight decay
@@ -49,8 +49,8 @@ def main(arguments=None):
     parser.add_argument("--target", default="vocals")
     parser.add_argument("--loss", default="spectrum")
     parser.add_argument("--epochs", type=int, default=RECIPE["epochs"])
-    parser.add_argument("--items", type=int, default=1024, help="excerpts an epoch")
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of an excerpt")
+    parser.add_argument("--items", type=int, default=512, help="excerpts an epoch")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of an excerpt")
     parser.add_argument("--batch-size", type=int, default=RECIPE["batch_size"])
     parser.add_argument("--learning-rate", type=float, default=RECIPE["learning_rate"])
     parser.add_argument("--no-remix", action="store_true", help="train on the songs' own mixtures")

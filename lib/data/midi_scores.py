@@ -225,6 +225,7 @@ def _play(score, events, tempo, font):
         message = message.copy(tempo=int(message.tempo / tempo)) if message.type == "set_tempo" else message
         track.append(message.copy(time=tick - before))
         before = tick
+    track.append(mido.Message("control_change", channel=DRUM_CHANNEL, control=119, time=8 * score.ticks_per_beat))  # the last notes ring out
     file, out = mido.MidiFile(type=0, ticks_per_beat=score.ticks_per_beat), io.BytesIO()
     file.tracks.append(track)
     file.save(file=out)

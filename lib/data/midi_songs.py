@@ -68,11 +68,10 @@ def plan(scores, voices, train, validation, test, variants, seed):
         own = own.iloc[rng.permutation(len(own))[:wanted]]
         order = []
         for variant in range(variants if split == "train" else 1):
-            for score in own.itertuples():
+            for name, path, length in own[["name", "path", "seconds"]].itertuples(index=False):
                 order = order or list(rng.permutation(people))  # everyone once before anyone twice
-                name = score.name if hasattr(score, "name") else score[1]
-                plans.append(dict(song=f"{name}-{variant + 1}" if variants > 1 and split == "train" else name, split=split, score=name,
-                                  path=score.path, score_seconds=score.seconds, variant=variant, varied=split == "train", speaker=str(order.pop())))
+                plans.append(dict(song=f"{name}-{variant + 1}" if variant else name, split=split, score=name,
+                                  path=path, score_seconds=length, variant=variant, varied=split == "train", speaker=str(order.pop())))
     return plans
 
 

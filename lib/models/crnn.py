@@ -28,7 +28,7 @@ class CRNNConfig(PreTrainedConfig):
 
     model_type = "crnn_separator"
 
-    def __init__(self, target="vocals", sample_rate=22050, n_fft=1024, hop_length=256, channels=(16, 32, 48, 32), strides=(4, 2, 2, 2),
+    def __init__(self, target="vocals", sample_rate=22050, n_fft=1024, hop_length=256, channels=(8, 16, 32, 32), strides=(4, 2, 2, 2),
                  hidden=96, layers=3, rnn="gru", magnitude_power=0.3, loss="spectrum", **kwargs):
         for name, value, known in (("target", target, TARGETS), ("rnn", rnn, tuple(CELLS)), ("loss", loss, LOSSES)):
             if value not in known:
