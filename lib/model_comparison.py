@@ -19,6 +19,8 @@ import soundfile
 from lib import audio, metrics, music_evaluation
 from lib.runs import ROOT
 
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when mlflow is imported: no lines about its tables
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 EXPERIMENT = "Model_Comparison"
 STORE = ROOT / "results" / "runs"
 SR = 22050
@@ -179,7 +181,6 @@ def store_uri(folder=STORE):
 
 
 def _log(table, names, figure, said, parameters, files, store):
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
     uri = store_uri(store)

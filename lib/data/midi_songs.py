@@ -6,6 +6,7 @@ The layout is the one of `lib.data.songs`: `<root>/{train,validation,test}/<song
 import hashlib
 import json
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ VOICES = {"train": "Train", "validation": "Val", "test": "Test"}  # the split of
 SPEECH = 40.0  # s that a person must have to carry a song
 RATIO_DB = (-3.0, 3.0)  # level of the voice where it speaks over the accompaniment
 PEAK = 0.9
-VERSION = 2  # raise when rendering changes, so that songs rendered before are not used
+SHARES = ((8, 0.1), (12, 0.15))  # scores for validation and for test: so many, of few scores this share
+VERSION = 3  # raise when rendering changes, so that songs rendered before are not used
 
 
 def rendered(voices, train=24, validation=4, test=6, seconds=40.0, variants=1, seed=0, midi_root=None, font="", progress=True):
@@ -48,10 +50,10 @@ def build(root, voices, train, validation, test, seconds, variants, seed, midi_r
     plans = plan(midi_scores.load(midi_root or None), voices, train, validation, test, variants, seed)
     write_json(root / "settings.json", dict(seconds=seconds, seed=seed, variants=variants))
     rows = []
-    for number, row in enumerate(tqdm(plans, desc="rendering songs", disable=not progress)):
+    for row in tqdm(plans, desc="rendering songs", disable=not progress):
         folder = root / row["split"] / row["song"]
         if not (folder / "song.json").is_file():
-            _write(folder, _song(row, voices, sound, seconds, np.random.default_rng([seed, number, 1])))
+            _write(folder, _song(row, voices, sound, seconds, np.random.default_rng([seed, zlib.crc32(row["song"].encode())])))
         rows.append(json.loads((folder / "song.json").read_text(encoding="utf-8")))
     table = pd.DataFrame(rows)
     table.to_csv(root / "songs.csv", index=False)
@@ -60,10 +62,11 @@ def build(root, voices, train, validation, test, seconds, variants, seed, midi_r
 
 def plan(scores, voices, train, validation, test, variants, seed):
     """What is rendered: a dict a song with song, split, score, path, score_seconds, variant, speaker. People and scores stay in their split."""
-    table = midi_scores.split(scores, seed=seed, validation=validation, test=test)
-    rng, plans = np.random.default_rng([seed, 7]), []
-    for split, wanted in (("train", train), ("validation", validation), ("test", test)):
-        people = speakers(voices, split)
+    validation_scores, test_scores = (min(most, max(1, round(len(scores) * share))) for most, share in SHARES)  # whatever is asked for, so that
+    table = midi_scores.split(scores, seed=seed, validation=validation_scores, test=test_scores)  # a score is never in another split
+    plans = []
+    for number, (split, wanted) in enumerate((("train", train), ("validation", validation), ("test", test))):
+        rng, people = np.random.default_rng([seed, number]), speakers(voices, split)
         own = table[table["split"] == split]
         own = own.iloc[rng.permutation(len(own))[:wanted]]
         order = []
