@@ -2,6 +2,7 @@
 
     python -m lib.music_training OUT                        trains (goes on where it stopped) and scores
     python -m lib.music_training OUT --score pretrained/music    scores a model on the test songs
+    python -m lib.music_training OUT --remixing 3 --items 320 --epochs 4    with and without remixing, three seeds, six songs to train on
 """
 import argparse
 import time
@@ -15,6 +16,7 @@ from lib.data import remixing
 from lib.models.crnn import CRNN, CRNNConfig, operations
 
 SONGS = dict(train=99, validation=8, test=12, seconds=40.0, variants=1)  # every score
+FEW = 6  # songs to train on where remixing is compared
 RECIPE = dict(epochs=20, batch_size=16, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
 
 TRAININGS = {"remixed": True, "as they were": False}
@@ -115,13 +117,21 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report-to", default="none", help="mlflow logs the run into the local store")
     parser.add_argument("--score", type=Path, metavar="FOLDER", help="train nothing; score the model in FOLDER")
+    parser.add_argument("--remixing", type=int, default=0, metavar="SEEDS", help="instead: with and without remixing, so many seeds each")
     options = parser.parse_args(arguments)
     from lib.data import midi_songs, splits, voices
     from lib.data import songs as readers
 
-    wanted = {**SONGS, "train": 1} if options.score else SONGS
+    wanted = {**SONGS, "train": FEW} if options.score or options.remixing else SONGS
     root = options.songs or midi_songs.rendered(splits.split_by_speaker(voices.load("debian")), **wanted)
     songs = readers.open_songs(root, options.target)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.remixing:
+        table, *_ = with_and_without_remixing(songs, options.out, range(options.remixing), 10.0, options.target, items=options.items, seconds=options.seconds,
+                                              epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate)
+        table.round(3).to_csv(options.out / "remixing.csv", index=False)
+        print(table.round(2).to_string(index=False))
+        return
     if not options.score:
         model = CRNN.from_pretrained(options.start) if options.start else new(options.seed, target=options.target, loss=options.loss)
         train(model, songs, options.out / "run", options.items, options.seconds, not options.no_remix, resume=True, open_groups=options.open,
@@ -130,8 +140,7 @@ def main(arguments=None):
     from lib import music_evaluation
 
     table = music_evaluation.score(CRNN.from_pretrained(options.score or options.out / "model"), [song for song in songs if song.split == "test"])
-    options.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.out / "scores.csv", index=False)
+    table.round(4).to_csv(options.out / "scores.csv", index=False)
     print(music_evaluation.summarise(table).round(2).to_string(index=False))
 
 
