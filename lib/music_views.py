@@ -34,7 +34,7 @@ def scores(table, value="museval_sdr"):
     width = 0.8 / wide.shape[1]
     for number, system in enumerate(wide):
         axis.bar(np.arange(len(wide)) + (number - (wide.shape[1] - 1) / 2) * width, wide[system], width, label=system, color=COLOURS[number])
-    axis.set_xticks(np.arange(len(wide)), [name[:18] for name in wide.index], fontsize=8, rotation=15)
+    axis.set_xticks(np.arange(len(wide)), [name[:18] for name in wide.index], fontsize=8, rotation=20, ha="right")
     axis.set_ylim(low, high)
     axis.set_xlim(-0.6, len(wide) + 0.15)
     axis.set_ylabel("SDR (museval, dB)", fontsize=9)
