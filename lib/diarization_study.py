@@ -35,3 +35,20 @@ def study(model, root, out, grid, progress=True, **common):
                 best, lowest = tuned, row["DER"]
     ranked = pd.DataFrame(summary).sort_values("DER", ignore_index=True)
     return pd.concat(histories, ignore_index=True)[["run", "seed", *COLUMNS]], ranked, best
+
+
+def others():
+    """What others saw when they fine-tuned a public segmentation model on Korean conversations with eight settings, in our columns (some epochs)."""
+    return pd.read_csv(Path(__file__).parent / "data" / "diarization_others.csv")
+
+
+def beside(ranked):
+    """Our ranking over that of the others, best first, in the same columns; `DER before` is epoch 0."""
+    theirs = []
+    for run, rows in others().groupby("run", sort=False):
+        last = rows.loc[rows["DER"].idxmin()]
+        theirs.append({"whose": "others, Korean", "run": run, "DER before": rows["DER"].iloc[0],
+                       **{name: last[name] for name in ("DER", "Confusion", "FalseAlarm", "Miss", "Threshold", "loss/val")}})
+    theirs = pd.DataFrame(theirs).sort_values("DER")
+    ours = ranked.groupby("run", sort=False)[[name for name in theirs.columns if name not in ("whose", "run")]].mean().reset_index()
+    return pd.concat([ours.assign(whose="ours, simulated").sort_values("DER"), theirs], ignore_index=True)[theirs.columns]

@@ -192,8 +192,13 @@ def _utter(rng, stock, samples):
     while at < samples:
         wave = next(stock)[: samples - at]
         end = at + len(wave)
-        if samples - end < 0.2 * SR:  # no room for another word: this one ends the turn
-            out[samples - len(wave):] = wave
+        if samples - end < 0.2 * SR:  # no room for a breath and another word
+            if at:  # this one ends the turn
+                out[samples - len(wave):] = wave
+            else:  # it begins the turn too; a bit of the next fills the rest
+                out[:end] = wave
+                rest = next(stock)[: samples - end]
+                out[samples - len(rest):] = rest
             break
         out[at:end] = wave
         at = end + int(rng.uniform(0.05, 0.15) * SR)
