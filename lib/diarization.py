@@ -15,6 +15,8 @@ import torch
 from lib import audio, runs
 from lib import diarization_models as models
 from lib.diarization_encoders import Voiceprint
+from lib.models.transfer import fingerprint
+from lib.stand_ins import place
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -23,12 +25,14 @@ with warnings.catch_warnings():
     from pyannote.core import Annotation, Segment
     from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
     from pyannote.pipeline import Optimizer
+    from pyannote.pipeline.parameter import Integer, Uniform
 
 SR = 16000
-UNTUNED = {  # what the public pipeline speaker-diarization-3.1 uses, and the middle for the starter's own threshold
+UNTUNED = {  # the middle for the segmentation; for the clustering a distance that suits Resemblyzer's vectors on clean speech
     "segmentation": {"threshold": 0.5, "min_duration_off": 0.0},
-    "clustering": {"method": "centroid", "threshold": 0.7045654963945799, "min_cluster_size": 3},
+    "clustering": {"method": "centroid", "threshold": 0.5, "min_cluster_size": 5},
 }
+SEARCH = {"threshold": (0.25, 0.9), "min_cluster_size": (1, 10)}  # where tuning looks: pyannote's 0 to 2 fits any encoder and wastes most trials
 SILENT_DB = -70.0
 PARTS = ("confusion", "false alarm", "missed detection")
 
@@ -64,6 +68,12 @@ def pipeline(segmentation, encoder="resemblyzer", parameters=None, step=0.2):
     """
     made = Diarizer(segmentation, encoder, step)
     return made.instantiate(_fitting(made, parameters or UNTUNED))
+
+
+def defaults(source=models.STARTER):
+    """The thresholds that come with a model's folder (pipeline.json), else `UNTUNED`."""
+    path = place(source) / "pipeline.json"
+    return runs.read_json(path) if path.is_file() else UNTUNED
 
 
 def _fitting(made, parameters):
@@ -152,20 +162,20 @@ def gain(before, after, seed=0, draws=2000):
 
 # --- tuning ----------------------------------------------------------------------------------------------------------------------
 
-def tune(segmentation, files, out, encoder="resemblyzer", step=0.2, trials=(12, 16), seed=0, progress=True):
+def tune(segmentation, files, out, encoder="resemblyzer", step=0.2, trials=(12, 16), seed=0, start=UNTUNED, progress=True):
     """Choose the pipeline's thresholds on `files` (dev, never test) in two stages; returns the parameters, and writes `out`/tuned.json.
 
     Stage 1: the segmentation threshold, with clustering taken from the reference (an oracle), so that only the segmentation counts.
     Stage 2: the clustering threshold and least cluster size, with stage 1's result fixed. pyannote.pipeline's optimizer (Optuna's TPE)
     keeps its trials in `out`; an interrupted tuning goes on there, a finished one is read. A model without a threshold of its own
-    (powerset) is tuned on the pause to bridge (min_duration_off) instead.
+    (powerset) is tuned on the pause to bridge (min_duration_off) instead. start: the parameters of each stage's first trial.
     """
     from tqdm.auto import tqdm
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     asked = {"encoder": encoder, "step": step, "trials": list(trials), "seed": seed, "files": [file["uri"] for file in files],
-             "model": _weights_of(segmentation)}
+             "model": f"{fingerprint(segmentation):08x}"}
     earlier = runs.read_json(out / "tuned.json") if (out / "tuned.json").is_file() else None
     if earlier and earlier["asked"] != asked:
         raise runs.RunError(f"{out}: another tuning is there already (other model, files or settings). Choose another folder, or delete this one.")
@@ -176,13 +186,14 @@ def tune(segmentation, files, out, encoder="resemblyzer", step=0.2, trials=(12, 
     with tqdm(total=sum(trials), desc="tuning", unit="trial", disable=not progress) as bar:
         first = Diarizer(segmentation, step=step, clustering="OracleClustering")
         first.freeze({"segmentation": {} if powerset else {"min_duration_off": 0.0}})
-        start = {"segmentation": {"min_duration_off": 0.0} if powerset else {"threshold": 0.5}}
-        oracle = _stage(first, files, out / "segmentation.journal", trials[0], seed, start, bar)
+        name = "min_duration_off" if powerset else "threshold"
+        oracle = _stage(first, files, out / "segmentation.journal", trials[0], seed, {"segmentation": {name: start["segmentation"][name]}}, bar)
         second = Diarizer(segmentation, encoder, step)
+        second.clustering.threshold, second.clustering.min_cluster_size = Uniform(*SEARCH["threshold"]), Integer(*SEARCH["min_cluster_size"])
         fixed = {"min_duration_off": 0.0, **oracle["params"]["segmentation"]}
         second.freeze({"segmentation": fixed, "clustering": {"method": "centroid"}})
-        start = {"clustering": {name: UNTUNED["clustering"][name] for name in ("threshold", "min_cluster_size")}}
-        clustering = _stage(second, files, out / "clustering.journal", trials[1], seed, start, bar)
+        begin = {"clustering": {name: start["clustering"][name] for name in SEARCH}}
+        clustering = _stage(second, files, out / "clustering.journal", trials[1], seed, begin, bar)
     parameters = {"segmentation": fixed, "clustering": {"method": "centroid", **clustering["params"]["clustering"]}}
     runs.write_json(out / "tuned.json", {"asked": asked, "finished": True, "parameters": parameters, "dev_der_oracle_clustering": oracle["loss"],
                                          "dev_der": clustering["loss"], **runs.describe()})
@@ -208,10 +219,4 @@ def _stage(made, files, journal, trials, seed, start, bar):
     return best
 
 
-def _weights_of(model):
-    from lib.models.transfer import fingerprint
-
-    return f"{fingerprint(model):08x}"
-
-
-__all__ = ["DiarizationError", "Diarizer", "UNTUNED", "apply", "diarize", "evaluate", "gain", "models", "pipeline", "score", "summary", "tune"]
+__all__ = ["DiarizationError", "Diarizer", "UNTUNED", "apply", "defaults", "diarize", "evaluate", "gain", "models", "pipeline", "score", "summary", "tune"]

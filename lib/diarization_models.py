@@ -4,6 +4,7 @@ A segmentation model hears a window of a few seconds and says, frame by frame, w
 module turns pyannote's usage reports off (nothing is sent anywhere) and makes torchaudio importable. Audio always goes in as
 `{"waveform": (1, samples), "sample_rate": 16000}`, read by `lib.audio`, so torchcodec and FFmpeg's libraries are not needed.
 """
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -87,6 +88,13 @@ def load(source=STARTER, token=None, progress=True):
     return _from_hub(source, token)
 
 
+def has_token():
+    """Whether the Hugging Face hub would be asked with a token."""
+    from huggingface_hub import get_token
+
+    return bool(get_token())
+
+
 def _from_hub(name, token):
     from huggingface_hub import get_token
 
@@ -104,6 +112,24 @@ def _from_hub(name, token):
         print(f"{name} is not to be had: {reason}. To use it, accept its terms on its page on huggingface.co, make an access token there, and set the "
               f"environment variable HF_TOKEN (or run `hf auth login`). Used instead: the offline starter in {STARTER}.")
         return load(STARTER)
+
+
+class quiet:
+    """Lightning's and pyannote's remarks on workers, sizes and hardware are not for the reader of a chapter."""
+
+    def __enter__(self):
+        self.caught = warnings.catch_warnings()
+        self.caught.__enter__()
+        warnings.simplefilter("ignore")
+        self.loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning.pytorch.utilities.rank_zero")]
+        self.levels = [logger.level for logger in self.loggers]
+        for logger in self.loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *error):
+        for logger, level in zip(self.loggers, self.levels):
+            logger.setLevel(level)
+        self.caught.__exit__(*error)
 
 
 # --- what trains -----------------------------------------------------------------------------------------------------------------
@@ -147,6 +173,8 @@ def augmentation(noise=True, room=True, gain=True, rooms=12, seed=0, chance=0.5)
     class Room(ApplyImpulseResponse):
         """The library's transform with responses in memory instead of files, which it would read by torchcodec."""
 
+        supports_target = True  # a response that begins with the direct sound moves nothing
+
         def __init__(self, responses, **settings):
             super(ApplyImpulseResponse, self).__init__(**settings)
             self.responses, self.convolve_mode, self.compensate_for_propagation_delay = responses, "full", False
@@ -173,5 +201,6 @@ def responses(count, seed=0, seconds=0.4):
     for row in out:
         (wet,) = rooms.place([click], rooms.draw(rng, 1), SR)
         first = int(np.argmax(np.abs(wet)))
-        row[:] = wet[first: first + len(row)] / np.sqrt(np.sum(wet ** 2))
+        row[:] = wet[first: first + len(row)]
+        row /= np.sqrt(np.sum(row ** 2))
     return torch.from_numpy(out)

@@ -1,37 +1,44 @@
-"""Make the starter of chapter 4: a small PyanNet trained on studio conversations of the Train voices.
+"""Make the starter of chapter 4: a small PyanNet trained on studio conversations of the Train voices, and its pipeline's thresholds.
 
     python -m lib.diarization_pretraining OUT            # the same command goes on with an interrupted run
     python -m lib.diarization_pretraining OUT --score pretrained/diarization
 
-Val people choose the epoch; Test people are not heard.
+Val people choose the epoch and the thresholds; Test people are not heard, but for --score.
 """
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
+from lib import diarization, runs
 from lib import diarization_models as models
 from lib import diarization_training as training
-from lib.data import conversations, splits, voices
+from lib.data import conversations, protocols, splits, voices
 
 COUNTS = {"train": 300, "dev": 16, "test": 10}
+STAGES = (dict(epochs=12, learning_rate=2e-3, seed=0), dict(epochs=12, learning_rate=1e-3, seed=1))  # each falls to 0 as a half cosine
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="folder for data, run and result")
-    parser.add_argument("--epochs", type=int, default=24, help="passes over the 5 hours (default %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--score", help="do not train: window DER of this folder's model on studio and meeting conversations of Val people")
+    parser.add_argument("out", type=Path, help="folder for data, runs and result")
+    parser.add_argument("--score", help="do not train: DER of this folder's model in its pipeline on studio and meeting conversations of Test people")
     known = parser.parse_args(arguments)
     table = splits.split_by_speaker(voices.load("debian"))
     if known.score:
         return score(known.score, table, known.out)
     conversations.build(table, known.out / "data", conversations.STUDIO, COUNTS, seed=4)
-    model, history = training.fit(models.new(), known.out / "data", known.out / "run", resume=True, each=say, epochs=known.epochs, batch_size=32,
-                                  learning_rate=known.learning_rate, optimizer="NAdam", cosine=True, patience=0,
-                                  augmentation=models.augmentation(noise=False, room=False))
-    models.save(model, known.out / "starter")
-    history.to_csv(known.out / "starter" / "history.csv", index=False, float_format="%.5f")
-    print(f"{known.out / 'starter'}: epoch {history.attrs['best_epoch']}, DER of windows {history['DER'].min():.4f}, {history.attrs['seconds']:.0f} s")
+    model, histories = models.new(), []
+    for number, settings in enumerate(STAGES, start=1):
+        model, history = training.fit(model, known.out / "data", known.out / f"stage{number}", resume=True, each=say, batch_size=32, optimizer="NAdam",
+                                      cosine=True, patience=0, augmentation=models.augmentation(noise=False, room=False), **settings)
+        histories.append(history.assign(stage=number))
+    starter = known.out / "starter"
+    models.save(model, starter)
+    pd.concat(histories).to_csv(starter / "history.csv", index=False, float_format="%.5f")
+    parameters = diarization.tune(models.load(starter), protocols.files(known.out / "data", "dev"), known.out / "tuning", trials=(12, 24))
+    runs.write_json(starter / "pipeline.json", parameters)
+    print(f"{starter}: DER of windows {histories[-1]['DER'].min():.4f}, thresholds {parameters}")
 
 
 def say(row):
@@ -40,10 +47,12 @@ def say(row):
 
 
 def score(source, table, out):
-    """Print the DER of windows on fresh conversations of Val people, studio and meeting."""
+    """Print the DER of the model's pipeline on fresh conversations of Test people, studio and meeting."""
+    made = diarization.pipeline(models.load(source), parameters=diarization.defaults(source))
     for style in (conversations.STUDIO, conversations.MEETING):
-        conversations.build(table, out / f"score_{style.name}", style, {"train": 1, "dev": 16}, seed=9)
-        print(style.name, training.measure(models.load(source), out / f"score_{style.name}"))
+        conversations.build(table, out / f"score_{style.name}", style, {"test": 20}, seed=9)
+        rows, _ = diarization.evaluate(made, protocols.files(out / f"score_{style.name}", "test"))
+        print(style.name, {name: round(value, 4) for name, value in diarization.summary(rows).items()}, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ anybody does (voice activity, "vad"). The DER of validation is that of single wi
 number to choose epochs by, not the DER of a recording.
 """
 import copy
-import logging
 import os
 import tempfile
 import time
 import warnings
+import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 from lib import diarization_models as models
 from lib import runs
 from lib.data import protocols
+from lib.models.transfer import fingerprint
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -84,7 +85,7 @@ class Segmentation(SpeakerDiarization):
     Works for models that answer in one probability a speaker (the starter) and in sets of speakers ("powerset", segmentation-3.0).
     """
 
-    waves = {}  # path -> (1, samples): shared by all tasks of a session, so that a study reads each file once
+    waves = {}  # (path, date) -> (1, samples): shared by all tasks of a session, so that a study reads each file once
 
     def __init__(self, protocol, specifications, **settings):
         super().__init__(protocol, duration=specifications.duration, max_speakers_per_chunk=len(specifications.classes),
@@ -93,10 +94,11 @@ class Segmentation(SpeakerDiarization):
 
     def get_file(self, file_id):
         path = str(self.prepared_data["audio-path"][file_id])
-        if path not in self.waves:
+        key = path, os.stat(path).st_mtime_ns
+        if key not in self.waves:
             # pyannote refuses a window that ends with the wave's last sample, so one more is appended
-            self.waves[path] = torch.nn.functional.pad(protocols.waveform(path), (0, 1))
-        return {"waveform": self.waves[path], "sample_rate": protocols.SR, "uri": Path(path).stem}
+            self.waves[key] = torch.nn.functional.pad(protocols.waveform(path), (0, 1))
+        return {"waveform": self.waves[key], "sample_rate": protocols.SR, "uri": Path(path).stem}
 
     def setup(self, stage=None):
         super().setup(stage)
@@ -176,6 +178,16 @@ class _History(Callback):
             self.each(row)
 
 
+def prepared(model, root):
+    """pyannote's task on `root` for a copy of `model`, set up without a training: to look at windows and losses."""
+    copied = copy.deepcopy(model)
+    with tempfile.TemporaryDirectory() as folder, models.quiet():
+        copied.task = Segmentation(protocols.protocol(root), copied.specifications, cache=str(Path(folder) / "prepared.npz"))
+        copied.prepare_data()
+        copied.setup()
+    return copied.eval().task
+
+
 def fit(model, root, out, augmentation=None, resume=False, each=None, max_epochs=None, **settings):
     """Fine-tune a copy of `model` on the data in `root` (see `lib.data.protocols`). Returns (best model, history).
 
@@ -184,7 +196,7 @@ def fit(model, root, out, augmentation=None, resume=False, each=None, max_epochs
     resume: go on from last.ckpt. each: called with each row. max_epochs: stop there for now (to be resumed). Raises `TrainingError` for a setting, `RunError` for an `out` that is taken.
     """
     settings, out = Settings.of(settings), Path(out)
-    last, finished = _open(out, settings, resume)
+    last, finished = _open(out, settings, {"model": f"{fingerprint(model):08x}", "data": _lists_of(root)}, resume)
     if finished:
         return _read(model, out)
     _windows_fit(root, model.specifications.duration)
@@ -196,7 +208,7 @@ def fit(model, root, out, augmentation=None, resume=False, each=None, max_epochs
     history = _History(out / "history.csv", settings.seed, each)
     saver = ModelCheckpoint(out, filename="{epoch}", monitor="DER", mode="min", save_top_k=settings.keep, save_last=True)
     callbacks = [history, saver] + ([EarlyStopping("DER", mode="min", patience=settings.patience, check_on_train_epoch_end=False)] if settings.patience else [])
-    with _quiet():
+    with models.quiet():
         os.environ["PL_GLOBAL_SEED"] = str(settings.seed)  # pyannote draws its windows by this and the epoch
         torch.manual_seed(settings.seed)
         trainer = lightning.Trainer(max_epochs=min(settings.epochs, max_epochs or settings.epochs), accelerator="auto", devices=1, callbacks=callbacks, logger=False,
@@ -215,7 +227,7 @@ def fit(model, root, out, augmentation=None, resume=False, each=None, max_epochs
 
 def measure(model, root):
     """The losses and the DER of windows of `model` on the dev set of `root`, as a dict with the names in `COLUMNS`."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, models.quiet():
         copied = copy.deepcopy(model)
         copied.task = Segmentation(protocols.protocol(root), copied.specifications, batch_size=32, cache=str(Path(folder) / "prepared.npz"))
         copied.prepare_data()
@@ -232,7 +244,12 @@ def _optimizers(model, settings, trainer):
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps), "interval": "step"}}
 
 
-def _open(out, settings, resume):
+def _lists_of(root):
+    """A short number for the recordings that teach and validate."""
+    return f"{zlib.crc32(' '.join(f'{part}:{uri}' for part in ('train', 'dev') for uri in protocols.uris(root, part)).encode()):08x}"
+
+
+def _open(out, settings, run, resume):
     """(checkpoint to go on from or None, whether the run is finished); `RunError` where the folder is taken or asks for something else."""
     seconds = 0.0
     if (out / "settings.json").is_file():
@@ -240,11 +257,12 @@ def _open(out, settings, resume):
             raise runs.RunError(f"{out}: there is already a run here. Pass resume=True to go on with it, or choose another folder.")
         record = runs.read_json(out / "settings.json")
         earlier, seconds = record["settings"], record.get("seconds", 0.0)
-        if changed := [f"{name} was {earlier.get(name)!r} and is {value!r}" for name, value in asdict(settings).items() if earlier.get(name) != value]:
+        now, before = {**asdict(settings), **run}, {**earlier, **record["run"]}
+        if changed := [f"{name} was {before.get(name)!r} and is {value!r}" for name, value in now.items() if before.get(name) != value]:
             raise runs.RunError(f"{out}: cannot go on with this run, for {'; '.join(changed)}. Ask for the same, or choose another folder.")
         if record["finished"]:
             return None, True
-    runs.write_json(out / "settings.json", {**runs.describe(), "settings": asdict(settings), "seconds": seconds, "finished": False})
+    runs.write_json(out / "settings.json", {**runs.describe(), "settings": asdict(settings), "run": run, "seconds": seconds, "finished": False})
     return (str(out / "last.ckpt") if (out / "last.ckpt").is_file() else None), False
 
 
@@ -274,23 +292,5 @@ def _read(model, out):
     table.attrs.update(best_epoch=record["best_epoch"], seconds=record["seconds"])
     if record["best_checkpoint"] is None:
         return copy.deepcopy(model).eval(), table
-    with _quiet():
+    with models.quiet():
         return Model.from_pretrained(out / record["best_checkpoint"]).eval(), table
-
-
-class _quiet:
-    """Lightning's and pyannote's remarks on workers, sizes and hardware are not for the reader of a chapter."""
-
-    def __enter__(self):
-        self.caught = warnings.catch_warnings()
-        self.caught.__enter__()
-        warnings.simplefilter("ignore")
-        self.loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning.pytorch.utilities.rank_zero")]
-        self.levels = [logger.level for logger in self.loggers]
-        for logger in self.loggers:
-            logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *error):
-        for logger, level in zip(self.loggers, self.levels):
-            logger.setLevel(level)
-        self.caught.__exit__(*error)

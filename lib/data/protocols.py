@@ -169,6 +169,19 @@ def waveform(path):
     return torch.from_numpy(np.ascontiguousarray(audio.read(path, SR)))[None]
 
 
+def real_sample():
+    """The real conversation that pyannote.audio ships, 30 s of two people on the telephone with labels, as one of pyannote's files."""
+    import importlib.util
+
+    from pyannote.core import Segment, Timeline
+    from pyannote.database.util import load_rttm
+
+    folder = Path(importlib.util.find_spec("pyannote.audio").origin).parent / "sample"
+    wave = waveform(folder / "sample.wav")
+    return {"uri": "sample", "waveform": wave, "sample_rate": SR, "annotation": load_rttm(folder / "sample.rttm")["sample"],
+            "annotated": Timeline([Segment(0, wave.shape[1] / SR)])}
+
+
 # --- for NeMo --------------------------------------------------------------------------------------------------------------------
 
 def nemo_manifest(root, part, path):
