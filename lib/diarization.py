@@ -28,11 +28,12 @@ with warnings.catch_warnings():
     from pyannote.pipeline.parameter import Integer, Uniform
 
 SR = 16000
+LINKAGE = "average"  # of cosine distances; pyannote's own default, centroid, found one or two people where four spoke
 UNTUNED = {  # the middle for the segmentation; for the clustering a distance that suits Resemblyzer's vectors on clean speech
     "segmentation": {"threshold": 0.5, "min_duration_off": 0.0},
-    "clustering": {"method": "centroid", "threshold": 0.5, "min_cluster_size": 5},
+    "clustering": {"method": LINKAGE, "threshold": 0.2, "min_cluster_size": 5},
 }
-SEARCH = {"threshold": (0.25, 0.9), "min_cluster_size": (1, 10)}  # where tuning looks: pyannote's 0 to 2 fits any encoder and wastes most trials
+SEARCH = {"threshold": (0.05, 0.45), "min_cluster_size": (2, 10)}  # where tuning looks: pyannote's 0 to 2 fits any encoder and wastes most trials
 SILENT_DB = -70.0
 PARTS = ("confusion", "false alarm", "missed detection")
 
@@ -191,10 +192,10 @@ def tune(segmentation, files, out, encoder="resemblyzer", step=0.2, trials=(12, 
         second = Diarizer(segmentation, encoder, step)
         second.clustering.threshold, second.clustering.min_cluster_size = Uniform(*SEARCH["threshold"]), Integer(*SEARCH["min_cluster_size"])
         fixed = {"min_duration_off": 0.0, **oracle["params"]["segmentation"]}
-        second.freeze({"segmentation": fixed, "clustering": {"method": "centroid"}})
+        second.freeze({"segmentation": fixed, "clustering": {"method": LINKAGE}})
         begin = {"clustering": {name: start["clustering"][name] for name in SEARCH}}
         clustering = _stage(second, files, out / "clustering.journal", trials[1], seed, begin, bar)
-    parameters = {"segmentation": fixed, "clustering": {"method": "centroid", **clustering["params"]["clustering"]}}
+    parameters = {"segmentation": fixed, "clustering": {"method": LINKAGE, **clustering["params"]["clustering"]}}
     runs.write_json(out / "tuned.json", {"asked": asked, "finished": True, "parameters": parameters, "dev_der_oracle_clustering": oracle["loss"],
                                          "dev_der": clustering["loss"], **runs.describe()})
     return parameters

@@ -4,20 +4,28 @@ Figures are closed matplotlib figures (make one the last line of a cell); player
 """
 import html
 import itertools
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import HTML
 
 from lib import listening
-from lib.diarization import PARTS
+from lib.diarization import PARTS, DiarizationErrorRate
 from lib.plots import COLOURS, DPI
 
 OVERLAP = "#d9d9d9"
 
 
 def timelines(rows, seconds, start=0.0, width=9.0):
-    """Annotations under each other (`rows`: label -> Annotation), a line a speaker, from `start` for `seconds`; overlaps shaded."""
+    """Annotations under each other (`rows`: label -> Annotation), a line a speaker, from `start` for `seconds`; overlaps shaded.
+
+    The first is the reference: speakers of the others get the names and colours of the people they fit best.
+    """
+    reference = next(iter(rows.values()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no uem: all that is annotated counts
+        rows = {label: row if row is reference else row.rename_labels(DiarizationErrorRate().optimal_mapping(reference, row)) for label, row in rows.items()}
     heights = [max(1, len(annotation.labels())) for annotation in rows.values()]
     figure, axes = plt.subplots(len(rows), 1, figsize=(width, 0.45 + 0.24 * sum(heights) + 0.25 * len(rows)), dpi=DPI, sharex=True, squeeze=False,
                                 layout="constrained", height_ratios=heights)
@@ -79,7 +87,9 @@ def curves(histories, columns=("DER", "loss/val", "loss/train"), width=9.0):
 
 
 def window(chances, truth, seconds):
-    """What the model says inside one window, `(frames, speakers)`, over what is so, each in the order that fits best."""
+    """What the model says inside one window, `(frames, speakers)`, over what is so, in the order of speakers that fits best."""
+    orders = itertools.permutations(range(truth.shape[1]))
+    truth = min((truth[:, list(order)] for order in orders), key=lambda ordered: np.abs(ordered - chances).sum())
     figure, axis = plt.subplots(figsize=(9.0, 0.6 + 0.6 * chances.shape[1]), dpi=DPI, layout="constrained")
     time = np.linspace(0, seconds, len(chances))
     for number in range(chances.shape[1]):

@@ -46,6 +46,7 @@ class Style:
     level_db: tuple = (-3.0, 3.0)  # dB, each person's level
     snr_db: tuple | None = None  # dB, speech over background; None: no background
     room_share: float = 0.0  # of the conversations, in a simulated room
+    speed: tuple = (1.0, 1.0)  # each person played faster or slower by this factor, pitch and all: makes new voices out of few
 
     def __post_init__(self):
         low, high = self.people
@@ -61,7 +62,7 @@ class Style:
 
 STUDIO = Style()
 MEETING = Style("meeting", turn_seconds=1.8, turn_spread=0.8, pause_seconds=0.35, overlap_chance=0.4, overlap_seconds=0.7, aside_chance=0.15,
-                level_db=(-6.0, 6.0), snr_db=(3.0, 15.0), room_share=1.0)
+                level_db=(-6.0, 6.0), snr_db=(6.0, 18.0), room_share=1.0)
 
 
 @dataclass
@@ -161,7 +162,8 @@ def simulate(style, voices, seed=0, music=()):
     turns = plan(rng, style, people)
     samples, parts = round(style.seconds * SR), {}
     for name in dict.fromkeys(turn.speaker for turn in turns):
-        part, stock = np.zeros(samples, np.float32), _stock(rng, voices, name)
+        speed = rng.uniform(*style.speed) if style.speed != (1.0, 1.0) else 1.0
+        part, stock = np.zeros(samples, np.float32), _stock(rng, voices, name, speed)
         for turn in (turn for turn in turns if turn.speaker == name):
             first, last = round(turn.start * SR), round(turn.end * SR)
             part[first:last] = _utter(rng, stock, last - first)
@@ -178,11 +180,12 @@ def simulate(style, voices, seed=0, music=()):
     return Conversation((wave * gain).astype(np.float32), turns, {name: (part * gain).astype(np.float32) for name, part in parts.items()}, facts)
 
 
-def _stock(rng, voices, name):
+def _stock(rng, voices, name, speed=1.0):
     """A person's recordings without end, in a random order that begins anew when all are used."""
     while True:
         for place in rng.permutation(len(voices.paths[name])):
-            if len(wave := voices.read(voices.paths[name][place])) > 2 * FADE:
+            wave = audio.resample(voices.read(voices.paths[name][place]), round(SR * speed), SR)
+            if len(wave) > 2 * FADE:
                 yield wave
 
 
