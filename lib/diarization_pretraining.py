@@ -53,7 +53,7 @@ def score(source, table, out):
     """Print the DER of the model's pipeline on fresh conversations of Test people, studio and meeting."""
     made = diarization.pipeline(models.load(source), parameters=diarization.defaults(source))
     for style in (conversations.STUDIO, conversations.MEETING):
-        conversations.build(table, out / f"score_{style.name}", style, {"test": 20}, seed=9)
+        conversations.build(table, out / f"score_{style.name}", style, {"test": 12}, seed=9)
         rows, _ = diarization.evaluate(made, protocols.files(out / f"score_{style.name}", "test"))
         print(style.name, {name: round(value, 4) for name, value in diarization.summary(rows).items()}, flush=True)
 
