@@ -98,10 +98,22 @@ def test_the_folder_is_kept_or_refused(root, table):
     assert (root / "train.txt").stat().st_mtime_ns == before
     with pytest.raises(ConversationError, match="overwrite=True"):
         conversations.build(table, root, **{**asked, "style": MEETING})
+    with pytest.raises(ConversationError, match="not made here"):
+        conversations.build(table, root / "train", **{**asked, "overwrite": True})
     with pytest.raises(ConversationError, match="people"):
         replace(STUDIO, people=(3, 2))
     with pytest.raises(ConversationError, match="needs as many voices"):
         conversations.simulate(STUDIO, Voices(table[table["speaker"] == "train0"]))
+
+
+def test_an_interrupted_making_is_begun_anew(table, tmp_path, monkeypatch):
+    asked = dict(style=replace(QUIET, seconds=6.0), counts={"train": 1, "dev": 1, "test": 1}, progress=False)
+    with monkeypatch.context() as broken:
+        broken.setattr(conversations, "write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            conversations.build(table, tmp_path / "data", **asked)
+    conversations.build(table, tmp_path / "data", **asked)
+    assert protocols.check(tmp_path / "data") == {"train": 1, "dev": 1, "test": 1}
 
 
 def test_pyannote_reads_it(root):

@@ -235,20 +235,22 @@ def build(table, root, style=MEETING, counts=None, seed=0, overwrite=False, prog
     """Write conversations into `root` in pyannote.database's form (see `lib.data.protocols`); returns the facts of each, by set.
 
     table: voices with `split`; train, dev and test are drawn from Train, Val and Test people. counts: set -> conversations. What is there
-    already by the same style, counts, seed and voices is kept; something else in `root` is an error, unless `overwrite`.
+    already by the same style, counts, seed and voices is kept; other conversations are an error, unless `overwrite`, and foreign data always.
     """
     from tqdm.auto import tqdm
 
     root, counts = Path(root), counts or {"train": 16, "dev": 6, "test": 10}
     asked = {"style": asdict(style), "counts": counts, "seed": seed, "voices": _fingerprint(table)}
     record = root / "conversations.json"
-    if record.is_file() and not overwrite:
+    if record.is_file():
         there = read_json(record)
-        if there["asked"] == json.loads(json.dumps(asked)):
+        if there["facts"] and there["asked"] == json.loads(json.dumps(asked)):
             return there["facts"]
-        raise ConversationError(f"{root}: other conversations are there already. Pass overwrite=True to replace them, or choose another folder.")
-    if root.exists() and any(root.iterdir()) and not record.is_file():
+        if there["facts"] and not overwrite:
+            raise ConversationError(f"{root}: other conversations are there already. Pass overwrite=True to replace them, or choose another folder.")
+    elif root.exists() and any(root.iterdir()):
         raise ConversationError(f"{root}: holds data that was not made here, and is left alone. Choose another folder, or use it as it is.")
+    write_json(record, {"asked": asked, "facts": None})  # so that an interrupted making is known for what it is
     facts = {}
     with tqdm(total=sum(counts.values()), desc=f"{style.name} conversations", disable=not progress) as bar:
         for number, (part, count) in enumerate(counts.items()):
