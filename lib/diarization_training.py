@@ -216,7 +216,7 @@ def fit(model, root, out, augmentation=None, resume=False, each=None, max_epochs
                                     num_sanity_val_steps=0, log_every_n_steps=1, inference_mode=False)  # metrics outlive validate
         start.prepare_data()
         start.setup()
-        models.freeze(start, settings.strategy) if not start.specifications.powerset else None
+        models.freeze(start, settings.strategy)
         start.configure_optimizers = lambda: _optimizers(start, settings, trainer)
         if not last:
             trainer.validate(start, verbose=False)

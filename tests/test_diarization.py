@@ -279,3 +279,21 @@ def test_views_show_every_turn():
     assert [len(axis.patches) for axis in figure.axes] == [3, 3]  # two turns and the overlap
     row = {"DER": 0.3, "low": 0.2, "high": 0.4, "confusion": 0.1, "false alarm": 0.1, "missed detection": 0.1}
     assert len(diarization_views.error_bars({"before": row, "after": row}).axes[0].patches) == 6
+
+
+def test_a_model_that_answers_in_sets_of_speakers_goes_the_same_way(root, tmp_path):
+    """As pyannote/segmentation-3.0 does: seven sets of up to two of three speakers."""
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+
+    torch.manual_seed(0)
+    model = models.PyanNet(**models.SMALL)
+    model.specifications = Specifications(problem=Problem.MONO_LABEL_CLASSIFICATION, resolution=Resolution.FRAME, duration=5.0, min_duration=5.0,
+                                          classes=["a", "b", "c"], powerset_max_classes=2, permutation_invariant=True)
+    model.build()
+    best, history = training.fit(model.eval(), root, tmp_path / "run", epochs=1, batch_size=2)
+    assert best.specifications.powerset and history["loss/val"].notna().all() and history["loss/val/vad"].iloc[0] < 3
+    files = protocols.files(root, "dev")
+    tuned = diarization.tune(best, files, tmp_path / "tuning", trials=(2, 1), progress=False)
+    assert set(tuned["segmentation"]) == {"min_duration_off"}
+    for parameters in (tuned, diarization.UNTUNED):  # those of the starter fit too, less the threshold it does not have
+        assert diarization.score(diarization.apply(diarization.pipeline(best, parameters=parameters), files[0]), files[0])["DER"] > 0
