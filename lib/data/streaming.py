@@ -141,14 +141,19 @@ class EndlessMixtures(Dataset):
         return np.pad(wave, (0, length - len(wave))), used
 
     def _shape(self, rng, wave, room):
-        """A random smooth equaliser and, where given, a room."""
+        """One person's microphone: a random smooth equaliser, band limits, a noise floor; and where given, a room."""
         if not self.augment:
             return wave
-        if rng.random() < 0.4:
-            spectrum = np.fft.rfft(wave)
-            knots = rng.uniform(-6, 6, 6)
-            spectrum *= 10 ** (np.interp(np.linspace(0, 5, len(spectrum)), np.arange(6), knots) / 20)
+        if rng.random() < 0.7:
+            hz, spectrum = np.fft.rfftfreq(len(wave), 1 / SR), np.fft.rfft(wave)
+            spectrum *= 10 ** (np.interp(np.linspace(0, 7, len(spectrum)), np.arange(8), rng.uniform(-9, 9, 8)) / 20)
+            if rng.random() < 0.4:
+                spectrum /= 1 + (hz / rng.uniform(3200, 7500)) ** 24
+            if rng.random() < 0.3:
+                spectrum /= 1 + (rng.uniform(60, 350) / np.maximum(hz, 1)) ** 8
             wave = np.fft.irfft(spectrum, len(wave))
+        if rng.random() < 0.3:
+            wave = wave + rng.standard_normal(len(wave)) * np.sqrt(np.mean(wave**2)) * 10 ** (-rng.uniform(18, 40) / 20)
         return wave if room is None else fftconvolve(wave, room)[: len(wave)]
 
     def _room(self, rng):
