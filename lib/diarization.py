@@ -220,4 +220,4 @@ def _stage(made, files, journal, trials, seed, start, bar):
     return best
 
 
-__all__ = ["DiarizationError", "Diarizer", "UNTUNED", "apply", "defaults", "diarize", "evaluate", "gain", "models", "pipeline", "score", "summary", "tune"]
+__all__ = ["DiarizationError", "Diarizer", "UNTUNED", "apply", "defaults", "diarize", "evaluate", "gain", "pipeline", "score", "summary", "tune"]
