@@ -88,6 +88,15 @@ def load(folder=PLACE):
     return Ensemble(nets, config["temperature"]).eval(), config["word_list"]
 
 
+def for_words(names, trained, folder=PLACE):
+    """The model in `folder` where it knows just the words `names`; else `trained`, as an ensemble of one, which is said."""
+    file = Path(folder) / "config.json"
+    if file.is_file() and runs.read_json(file).get("word_list") == list(names):
+        return load(folder)[0]
+    print(f"{Path(folder).name}: no model of these {len(names)} words there, so what was trained here takes its place.")
+    return Ensemble([trained]).eval()
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)

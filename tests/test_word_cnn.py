@@ -268,6 +268,8 @@ def test_a_saved_model_reads_back_and_holds_only_what_was_trained(tmp_path):
     with torch.no_grad():
         assert names == ["a", "b", "c"] and torch.allclose(model(clip=clips).log_shares, word_net.Ensemble(members, 1.5)(clip=clips).log_shares, atol=5e-3)
     assert (tmp_path / "words" / "model.safetensors").stat().st_size < 600_000
+    assert len(making.for_words(names, members[0], tmp_path / "words").members) == 2
+    assert list(making.for_words(["x", "y", "z"], members[0], tmp_path / "words").members) == [members[0]]
     (tmp_path / "words" / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="words model"):
         making.load(tmp_path / "words")
