@@ -43,31 +43,14 @@ class Noise(torch.utils.data.Dataset):
         return self.items[place]
 
 
-def plain_attention(self, x, positions):
-    """`RelativeAttention.forward` written out: two products, their sum, softmax, dropout, product."""
-    batch, frames, dim = x.shape
-
-    def split(y):
-        return y.view(y.shape[0], -1, self.heads, self.width).transpose(1, 2)
-
-    q, k, v = split(self.linear_q(x)), split(self.linear_k(x)), split(self.linear_v(x))
-    p = split(self.linear_pos(positions)[None])
-    by_content = (q + self.pos_bias_u[:, None].to(q.dtype)) @ k.transpose(-2, -1)
-    by_distance = conformer.shift_to_keys((q + self.pos_bias_v[:, None].to(q.dtype)) @ p.transpose(-2, -1))
-    weights = torch.softmax((by_content + by_distance) / math.sqrt(self.width), dim=-1)
-    weights = torch.nn.functional.dropout(weights, self.dropout, self.training)
-    return self.linear_out((weights @ v).transpose(1, 2).reshape(batch, frames, dim))
-
-
 @contextlib.contextmanager
-def attention(kind):
+def attention(form):
     """Within: all models use the `plain` or the `fused` form."""
-    fused = conformer.RelativeAttention.forward
-    conformer.RelativeAttention.forward = plain_attention if kind == "plain" else fused
+    usual, conformer.RelativeAttention.form = conformer.RelativeAttention.form, form
     try:
         yield
     finally:
-        conformer.RelativeAttention.forward = fused
+        conformer.RelativeAttention.form = usual
 
 
 def autocast(precision, device):

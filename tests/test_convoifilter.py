@@ -221,3 +221,19 @@ def test_log_front_keeps_the_long_term_spectrum_that_the_public_front_takes_away
     assert moved["log"] > 3 * moved["public"]
     with pytest.raises(ValueError, match="xvector_front must be"):
         ConVoiFilter(ConVoiFilterConfig(**sizes, xvector_front="mel"))
+
+
+def test_forms_of_attention_agree_in_value_and_gradient(monkeypatch):
+    torch.manual_seed(0)
+    model = ConVoiFilter(ConVoiFilterConfig(adim=32, aheads=4, layers=2, linear_units=16, xvector_dim=8, xvector_channels=16, xvector_pool=16,
+                                            enh_chunk_size=0.5)).eval()
+    waves, found = torch.randn(3, 2, 8000), {}
+    for form in ("plain", "fused"):
+        monkeypatch.setattr(RelativeAttention, "form", form)
+        model.zero_grad()
+        output = model(waves[0], enrollment=waves[1], target=waves[2])
+        output.loss.backward()
+        found[form] = output.est.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    for plain, fused in zip(*found.values()):
+        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+    assert found["plain"][1].abs().sum() > 0

@@ -30,7 +30,13 @@ def shift_to_keys(scores):
 
 
 class RelativeAttention(nn.Module):
-    """Multi-head self-attention with a content term (bias u) and a distance term (bias v)."""
+    """Multi-head self-attention with a content term (bias u) and a distance term (bias v).
+
+    form: "fused" goes through `scaled_dot_product_attention` with the distance term as its bias, "plain" is written out, "auto" takes
+    the faster: plain where a bias that needs a gradient is bfloat16 on a CPU (`lib.benchmark`), else fused. All three agree.
+    """
+
+    form = "auto"
 
     def __init__(self, dim, heads, dropout):
         super().__init__()
@@ -53,9 +59,12 @@ class RelativeAttention(nn.Module):
         p = split(self.linear_pos(positions)[None])
         scale = 1 / math.sqrt(self.width)
         by_distance = shift_to_keys(((q + self.pos_bias_v[:, None].to(q.dtype)) * scale) @ p.transpose(-2, -1))
-        out = F.scaled_dot_product_attention(
-            q + self.pos_bias_u[:, None].to(q.dtype), k, v, attn_mask=by_distance, dropout_p=self.dropout if self.training else 0.0
-        )
+        q, dropout = q + self.pos_bias_u[:, None].to(q.dtype), self.dropout if self.training else 0.0
+        slow = by_distance.requires_grad and by_distance.dtype == torch.bfloat16 and x.device.type == "cpu"
+        if self.form == "plain" or self.form == "auto" and slow:
+            out = F.dropout(torch.softmax((q * scale) @ k.transpose(-2, -1) + by_distance, dim=-1).to(v.dtype), dropout) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=by_distance, dropout_p=dropout)
         return self.linear_out(out.transpose(1, 2).reshape(batch, frames, dim))
 
 
