@@ -113,7 +113,7 @@ def fill(model, data, known, stage, collate, folder, precision, device, batch_si
     parts = {name: path.with_name(f".{os.getpid()}-{path.name}") for name, path in missing.items()}
     stores, first = {}, 0
     try:
-        for batch in tqdm(torch.utils.data.DataLoader(data, batch_size, collate_fn=collate), desc="frozen prefix", leave=False):
+        for batch in tqdm(torch.utils.data.DataLoader(data, batch_size, collate_fn=collate), desc="frozen prefix", leave=False, disable=len(data) < 200):
             batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
             with torch.autocast(torch.device(device).type, kinds[precision]) if precision in kinds else contextlib.nullcontext():
                 found = compute(model, batch, set(missing), chunks)
