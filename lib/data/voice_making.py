@@ -48,7 +48,7 @@ def make_voices(voices, copies, seconds=150.0, seed=0):
     Adds the columns pitch and tract, the factors of `change`; a speaker's made-up names end in ~1, ~2 and so on. Pitch is spread
     evenly over 0.75 to 1.33 (log), the tract over 0.85 to 1.18.
     """
-    rng, tables = np.random.default_rng(seed), []
+    rng, tables = np.random.default_rng(seed), [voices.iloc[:0].assign(pitch=np.nan, tract=np.nan)]
     for name, group in voices.groupby("speaker"):
         for copy in range(1, copies + 1):
             chosen = group.iloc[rng.permutation(len(group))]
