@@ -79,3 +79,24 @@ def test_packing_is_done_once(voices, monkeypatch):
 def test_too_few_speakers_is_said(voices):
     with pytest.raises(ValueError, match="fewer than two speakers"):
         EndlessMixtures(voices[voices.speaker == "p0"], 5)
+
+
+def test_with_both_the_two_answers_sum_to_the_mixture(voices):
+    data = EndlessMixtures(voices, 12, 0, 1.0, 1.0, second_interferer=0.0, noise_share=0.0, augment=False, both=True)
+    for i in range(12):
+        item = data[i]
+        assert item["target"].shape == item["enrollment"].shape == (2, SR)
+        np.testing.assert_allclose(item["target"].sum(0), item["mix"], atol=1e-5)
+        assert not np.allclose(item["target"][0], item["target"][1])
+
+
+def test_two_voices_made_of_one_person_are_never_mixed(voices):
+    one_person = pd.concat([voices[voices.speaker == "p0"].assign(speaker=name) for name in ("p0", "p0~1", "p0~2")])
+    data = EndlessMixtures(pd.concat([one_person, voices[voices.speaker == "p2"]]), 40, 0, 1.0, 1.0, same_sex=1.0, second_interferer=0.0,
+                           noise_share=0.0, both=True)
+    drawn, speaker = [], data._speaker
+    data._speaker = lambda rng, names: drawn.append(speaker(rng, names)) or drawn[-1]
+    for i in range(40):
+        data[i]
+    pairs = {frozenset(name.split("~")[0] for name in drawn[k: k + 2]) for k in range(0, len(drawn), 2)}
+    assert pairs == {frozenset({"p0", "p2"})}
