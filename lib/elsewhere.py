@@ -5,6 +5,7 @@ was. The file's `notes` say what to train on: pretrained (folder or hub id), dat
 `lib.freezing.freeze`, or a name out of `STRATEGIES`), and, where only a part was used, train_items and val_items.
 """
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -38,12 +39,10 @@ def train_as(settings_file, out=None, resume=False, **changes):
 
 def value(text):
     """What a `name=value` on the command line means: a number where it is one."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def main(arguments=None):

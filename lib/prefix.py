@@ -192,7 +192,7 @@ def _key(model, stage, waves, precision):
                             f"{config.xvector_front}".encode())
     for part in parts:
         for name, tensor in part.state_dict().items():
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(name.encode() + tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())  # of any dtype
     return digest.hexdigest()[:24]
 
 

@@ -197,7 +197,7 @@ def main(arguments=None):
     parser.add_argument("--batch-size", type=int, default=8, help="mixtures a step; each gives two answers")
     parser.add_argument("--seconds", type=float, default=2.4, help="length of a training mixture")
     parser.add_argument("--copies", type=int, default=12, help="made-up voices a real one (pitch and vocal tract changed)")
-    parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, where shapes agree")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
