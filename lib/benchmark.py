@@ -24,7 +24,8 @@ from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
 FULL = dict()  # the public checkpoint's size
 STARTER = dict(adim=256, aheads=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768, magnitude_power=0.3)
-STRATEGIES = {"mask only": dict(depth=0, open_mask=1), **{f"depth {d} {t}": dict(depth=d, type=t) for d in (1, 2, 4) for t in ("full", "attn")}}
+STRATEGIES = {"mask only": dict(depth=0, open_mask=1), **{f"depth {d} {t}": dict(depth=d, type=t) for d in (1, 2, 4) for t in ("full", "attn")},
+              "depth 2 full, speaker layer": dict(depth=2, open_spk_ffn=1)}
 VARIANTS = [dict(attention=a, precision=p, cache=c) for c, p, a in itertools.product((False, True), ("fp32", "bf16"), ("plain", "fused"))]
 
 
@@ -61,32 +62,35 @@ def autocast(precision, device):
 def step_time(sizes, strategy, variant, folder, steps, device, batch=4):
     """Median seconds a step after one to warm up; peak MB of it all (weights, gradients, filling the cache); trainable parameters."""
     with attention(variant["attention"]), runs.PeakMemory(device) as peak:
-        seconds, trainable = _steps(sizes, strategy, variant, folder, steps, device, batch)
+        seconds, _, trainable = _steps(sizes, strategy, variant, folder, steps + 1, device, batch)
     return statistics.median(seconds[1:]), peak.mb, trainable
 
 
-def _steps(sizes, strategy, variant, folder, steps, device, batch):
+def _steps(sizes, strategy, variant, folder, steps, device, batch, items=None):
+    """Seconds of each of `steps`, seconds that filling the cache took, trainable parameters."""
     torch.manual_seed(0)
-    model, data, collate = ConVoiFilter(ConVoiFilterConfig(**sizes)).to(device), Noise(batch), training.pad
+    items = items or batch
+    model, data, collate = ConVoiFilter(ConVoiFilterConfig(**sizes)).to(device), Noise(items), training.pad
+    started = time.perf_counter()
     table = freezing.freeze(model, **STRATEGIES[strategy])
     if variant["cache"]:
         data, _, collate, _ = prefix.prepare(model, data, Noise(1), collate, 8, variant["precision"], device, folder=folder)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-5)
-    accepted, seconds = training.accepted_by(model), []
+    accepted, filled, seconds = training.accepted_by(model), time.perf_counter() - started, []
     model.train()
-    for _ in range(steps + 1):
+    for step in range(steps):
         started = time.perf_counter()
-        items = collate([data[i] for i in range(batch)])
-        items = {name: {n: t.to(device) for n, t in value.items()} if isinstance(value, dict) else value.to(device)
-                 for name, value in items.items() if name in accepted}
+        inputs = collate([data[(step * batch + i) % items] for i in range(batch)])
+        inputs = {name: {n: t.to(device) for n, t in value.items()} if isinstance(value, dict) else value.to(device)
+                  for name, value in inputs.items() if name in accepted}
         with autocast(variant["precision"], device):
-            loss = model(**items).loss
+            loss = model(**inputs).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         loss.item()  # a GPU has finished only then
         seconds.append(time.perf_counter() - started)
-    return seconds, table.attrs["trainable"]
+    return seconds, filled, table.attrs["trainable"]
 
 
 def training_table(sizes, strategies, steps, device, variants=VARIANTS, say=print):
@@ -102,6 +106,27 @@ def training_table(sizes, strategies, steps, device, variants=VARIANTS, say=prin
                 say(f"{strategy:<13} {variant['attention']:<5} {variant['precision']} {'cached' if variant['cache'] else 'uncached':<8} "
                     f"{seconds:6.2f} s  x {rows[-1]['faster']:.2f}  {memory:6.0f} MB")
     return pd.DataFrame(rows)
+
+
+def comparison_table(sizes, strategies, device, items=8, epochs=5, batch=4, say=print):
+    """A row a strategy and a last row for all: seconds of `epochs` over `items` mixtures, plain and fast, and the ratio.
+
+    Fast is bfloat16 with the cache, which all strategies share; the seconds that filling it took are in the row of the strategy
+    that needed it first, and in a column of their own.
+    """
+    fast, rows = dict(attention="plain", precision="bf16", cache=True), []
+    with tempfile.TemporaryDirectory() as folder:
+        for strategy in strategies:
+            took = {}
+            for name, variant in (("plain", VARIANTS[0]), ("fast", fast)):
+                with attention(variant["attention"]):
+                    seconds, filled, _ = _steps(sizes, strategy, variant, Path(folder), epochs * items // batch, device, batch, items)
+                took[name] = sum(seconds) + filled * variant["cache"]
+            rows.append({"strategy": strategy, "plain_seconds": took["plain"], "fast_seconds": took["fast"], "of_it_filling": filled})
+            say(f"{strategy:<28} {took['plain']:7.1f} s  {took['fast']:7.1f} s")
+    table = pd.DataFrame(rows)
+    table = pd.concat([table, pd.DataFrame([{"strategy": "all", **table.drop(columns="strategy").sum()}])], ignore_index=True)
+    return table.assign(faster=table["plain_seconds"] / table["fast_seconds"])
 
 
 def inference_table(sizes, seconds, batches, device, folder=None, say=print):
@@ -151,6 +176,7 @@ def main(arguments=None):
     parser.add_argument("--seconds", type=float, nargs="*", default=[5, 60, 3600], help="lengths for inference; none with no number")
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8], help="chunks at a time in inference")
     parser.add_argument("--profile", metavar="STRATEGY", help="instead: where the time of a cached bf16 step goes")
+    parser.add_argument("--comparison", action="store_true", help="instead: all strategies, five epochs each, plain and fast")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=None, help="beginning of the names of the CSV files")
     options = parser.parse_args(arguments)
@@ -160,9 +186,11 @@ def main(arguments=None):
         print(profile(sizes, options.profile, VARIANTS[-1], device).round(3).to_string(index=False))
         return
     tables = {}
-    if options.strategies:
+    if options.comparison:
+        tables["comparison"] = comparison_table(sizes, options.strategies, device)
+    elif options.strategies:
         tables["training"] = training_table(sizes, options.strategies, options.steps, device)
-    if options.seconds:
+    if options.seconds and not options.comparison:
         tables["inference"] = inference_table(sizes, options.seconds, options.batches, device)
     for name, table in tables.items():
         print(table.round(3).to_string(index=False))

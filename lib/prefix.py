@@ -138,15 +138,15 @@ def compute(model, batch, names, chunks):
     """The tensors called `names` of a batch, each `(batch, chunks, ...)`, from one pass through the front of `model`."""
     mix = torch.nn.functional.pad(batch["mix"], (0, chunks * model.chunk - batch["mix"].shape[1]))
     pieces, items, conformer = mix.reshape(-1, model.chunk), len(mix), model.enh_model.separator.conformer
-    found = {"enrolled_statistics": model.enrollment_statistics(batch["enrollment"], batch.get("enrollment_lengths")).repeat_interleave(chunks, 0),
-             "heard_statistics": model.xvector_model.statistics(pieces)}
-    for name in ("enrolled", "heard"):
-        found[name] = model.xvector_model.embedding(found[f"{name}_statistics"])
+    statistics = {"enrolled": model.enrollment_statistics(batch["enrollment"], batch.get("enrollment_lengths")).repeat_interleave(chunks, 0),
+                  "heard": model.xvector_model.statistics(pieces)}
+    embeddings = {name: model.xvector_model.embedding(value) for name, value in statistics.items()}
+    found = {**{f"{name}_statistics": value for name, value in statistics.items()}, **embeddings}
     deepest = max((int(name.removeprefix("hidden_")) for name in names if name.startswith("hidden_")), default=-1)
     for k in range(deepest + 1):
-        x = conformer.run(x, k - 1, k) if k else conformer.enter(
-            model.features(model.stft(pieces).abs(), model.condition(found["enrolled"], found["heard"])))
-        found[f"hidden_{k}"] = x
+        x = conformer.run(x, k - 1, k) if k else conformer.enter(model.features(model.stft(pieces).abs(), model.condition(**embeddings)))
+        if f"hidden_{k}" in names:  # the others are not kept: memory stays under that of a plain step
+            found[f"hidden_{k}"] = x
     return {name: found[name].unflatten(0, (items, chunks)) for name in names}
 
 
