@@ -76,7 +76,7 @@ class EndlessMixtures(Dataset):
 
     def __getitem__(self, i):
         rng = np.random.default_rng([self.seed, int(i)])
-        room = self._room(rng)  # all in one room, or none
+        room = self._room(rng, 0.12)  # all in one room, or each in none or an own one, as recordings from homes are
         name = self._speaker(rng, self.by_sex[rng.choice(list(self.by_sex))])
         persons = [self._person(rng, name, room)]
         for _ in range(1 + (rng.random() < self.second)):
@@ -101,7 +101,7 @@ class EndlessMixtures(Dataset):
         """What one person says in the mixture, and says elsewhere, at one speed (a voice sped up is another voice)."""
         speed = self._speed(rng)
         wave, used = self._speech(rng, name, self.length, speed)
-        return self._shape(rng, wave, room), self._speech(rng, name, self.enrollment_length, speed, avoid=used)[0]
+        return self._shape(rng, wave, self._room(rng) if room is None else room), self._speech(rng, name, self.enrollment_length, speed, avoid=used)[0]
 
     def _enrollment(self, rng, wave, name):
         wave = _unit(self._shape(rng, wave, self._room(rng)))
@@ -153,12 +153,13 @@ class EndlessMixtures(Dataset):
                 spectrum /= 1 + (rng.uniform(60, 350) / np.maximum(hz, 1)) ** 8
             wave = np.fft.irfft(spectrum, len(wave))
         if rng.random() < 0.3:
-            wave = wave + rng.standard_normal(len(wave)) * np.sqrt(np.mean(wave**2)) * 10 ** (-rng.uniform(18, 40) / 20)
+            floor = _unit(_coloured(rng, len(wave)))
+            wave = wave + floor * np.sqrt(np.mean(wave**2)) * 10 ** (-rng.uniform(18, 40) / 20)
         return wave if room is None else fftconvolve(wave, room)[: len(wave)]
 
-    def _room(self, rng):
-        """One time in eight the impulse response of a made-up room: direct sound and an exponentially falling tail."""
-        if not self.augment or rng.random() > 0.12:
+    def _room(self, rng, chance=0.25):
+        """With that chance the impulse response of a made-up room: direct sound and an exponentially falling tail."""
+        if not self.augment or rng.random() > chance:
             return None
         t = np.arange(int(rng.uniform(0.12, 0.5) * SR))
         tail = rng.standard_normal(len(t)) * np.exp(-6.9 * t / len(t)) * (t > 0.002 * SR)
@@ -176,8 +177,7 @@ class EndlessMixtures(Dataset):
         if kind < 0.55:
             names = [n for n in self.rows if n != name]
             return sum(_unit(self._speech(rng, n, self.length, 1.0)[0]) for n in rng.choice(names, 5))
-        spectrum = np.fft.rfft(rng.standard_normal(self.length))
-        return np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 20) ** rng.uniform(0, 1), self.length)
+        return _coloured(rng, self.length)
 
     def _channel(self, rng, mix, *targets):
         """Band limit and coarse quantisation, as telephones and codecs do; the targets get the same filter."""
@@ -196,6 +196,12 @@ class EndlessMixtures(Dataset):
 def _real(name):
     """The person behind a made-up voice (`voice_making.make_voices`): two voices of one person are never in one mixture."""
     return name.split("~")[0]
+
+
+def _coloured(rng, length):
+    """Noise whose spectrum falls by 0 to 6 dB an octave."""
+    spectrum = np.fft.rfft(rng.standard_normal(length))
+    return np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 20) ** rng.uniform(0, 1), length)
 
 
 def _unit(wave):
