@@ -25,7 +25,8 @@ from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
 SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768, xvector_front="log",
              magnitude_power=0.3, dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
-STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.5)}  # learning rate, and over which last part of the steps it falls
+STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.8)}  # learning rate, and over which last part of the steps it falls
+PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
 WINDOW = 160  # frames of 10 ms that the teacher hears at a time
 
 
@@ -222,7 +223,7 @@ def main(arguments=None):
     few = EndlessMixtures(heard, 2000, options.seed, options.seconds, 3.2, music=music, both=True)
     teacher = Teacher().whiten(few) if steps["distil"] or steps["joint"] else None
     for number, stage in enumerate(STAGES):
-        data = EndlessMixtures(heard, max(1, steps[stage]) * options.batch_size, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True)
+        data = EndlessMixtures(heard, max(1, steps[stage]) * options.batch_size, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True, plain=PLAIN)
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
         module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
         if steps[stage]:

@@ -28,8 +28,8 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
 
 
-def test_an_item_depends_on_seed_and_index_alone(voices):
-    first, again, other = EndlessMixtures(voices, 9, 3, 1.0, 1.0), EndlessMixtures(voices, 50, 3, 1.0, 1.0), EndlessMixtures(voices, 9, 4, 1.0, 1.0)
+def test_an_item_depends_on_seed_index_and_length_alone(voices):
+    first, again, other = EndlessMixtures(voices, 9, 3, 1.0, 1.0), EndlessMixtures(voices, 9, 3, 1.0, 1.0), EndlessMixtures(voices, 9, 4, 1.0, 1.0)
     first[2]  # the order of calls must not matter
     for name in ("mix", "target", "enrollment"):
         assert np.array_equal(first[5][name], again[5][name])
@@ -100,3 +100,10 @@ def test_two_voices_made_of_one_person_are_never_mixed(voices):
         data[i]
     pairs = {frozenset(name.split("~")[0] for name in drawn[k: k + 2]) for k in range(0, len(drawn), 2)}
     assert pairs == {frozenset({"p0", "p2"})}
+
+
+def test_a_plain_share_is_left_without_augmentation(voices):
+    augmented, plain, none = (EndlessMixtures(voices, 40, 0, 1.0, 1.0, plain=share, augment=augment) for share, augment in ((0.0, True), (0.5, True), (0.0, False)))
+    same = sum(np.array_equal(plain[i]["mix"], none[i]["mix"]) for i in range(40))
+    assert 8 <= same <= 32
+    assert not any(np.array_equal(augmented[i]["mix"], none[i]["mix"]) for i in range(10))

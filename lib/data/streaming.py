@@ -1,8 +1,9 @@
-"""Endless mixtures made on the fly for pretraining: item `i` is a function of the seed and `i` alone.
+"""Endless mixtures made on the fly for pretraining: item `i` is a function of the seed, `i` and the number of items alone.
 
 Waves are float32 `(samples,)` at 16 kHz in [-1, 1]. All voices lie in one 16-bit memory-mapped file in the cache, so that
 worker processes share it. Augmentation is there so that nothing leans on a package's own noise floor, codec or level.
 """
+import copy
 import hashlib
 import os
 from pathlib import Path
@@ -50,11 +51,12 @@ class EndlessMixtures(Dataset):
     first two persons being the target once: one mixture, two answers, so that the enrollment cannot be ignored. A target is a woman as often as a man, an interferer is of
     the target's sex with `same_sex` chance (with `augment` half of that at first, all of it from the middle on: whom to follow
     is learned sooner where voices differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down
-    (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added.
+    (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added, but for a share of
+    `plain` items, which are as they would be without it.
     """
 
     def __init__(self, voices, items, seed=0, seconds=3.0, enrollment_seconds=3.0, sir_db=(-5.0, 5.0), same_sex=0.5,
-                 second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0), augment=True, music=(), both=False):
+                 second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0), augment=True, music=(), both=False, plain=0.0):
         self.samples, self.index = pack(voices)
         self.items, self.seed, self.augment, self.both = items, seed, augment, both
         self.length, self.enrollment_length = int(seconds * SR), int(enrollment_seconds * SR)
@@ -69,13 +71,17 @@ class EndlessMixtures(Dataset):
         if not self.by_sex:  # voices without that label: all alike
             self.by_sex, self.sex = {"?": list(self.rows)}, dict.fromkeys(self.rows, "?")
         self.weight = {name: float(group.samples.sum()) ** 0.5 for name, group in self.rows.items()}
-        self.music = [(audio.read(path) * 32767).astype("<i2") for path in music]
+        self.plain_share, self.plain = plain, copy.copy(self)
+        self.plain.augment = False
+        self.music = self.plain.music = [(audio.read(path) * 32767).astype("<i2") for path in music]
 
     def __len__(self):
         return self.items
 
     def __getitem__(self, i):
         rng = np.random.default_rng([self.seed, int(i)])
+        if self.augment and rng.random() < self.plain_share:
+            return self.plain[i]
         room = self._room(rng, 0.12)  # all in one room, or each in none or an own one, as recordings from homes are
         name = self._speaker(rng, self.by_sex[rng.choice(list(self.by_sex))])
         persons = [self._person(rng, name, room)]
