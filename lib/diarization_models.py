@@ -68,13 +68,18 @@ def save(model, folder):
 
 
 def load(source=STARTER, token=None, progress=True):
-    """A segmentation model in eval mode: a folder that `save` wrote, a pyannote checkpoint file, or a name on the Hugging Face hub.
+    """A segmentation model in eval mode: a folder that `save` wrote, pyannote's own (a checkpoint, or a folder of the hub with its
+    pytorch_model.bin, which is a pickle: only from people you trust), or a name on the Hugging Face hub.
 
     `pyannote/segmentation-3.0` needs a token of an account that has accepted its terms; without one, or without network, a line says
     what to do and the starter is used instead.
     """
     source = str(source)
+    if (place(source) / "pytorch_model.bin").is_file():
+        return Model.from_pretrained(place(source) / "pytorch_model.bin").eval()
     if place(source).is_dir():
+        if not (place(source) / "config.json").is_file():
+            raise ModelError(f"{source}: neither config.json (this project's models) nor pytorch_model.bin (pyannote's) is in there.")
         config = read_json(place(source) / "config.json")
         if len(weights := list(place(source).glob("*.safetensors"))) != 1:
             raise ModelError(f"{source}: expected one .safetensors file beside config.json; found {len(weights)}.")

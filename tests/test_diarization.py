@@ -281,8 +281,8 @@ def test_views_show_every_turn():
     assert len(diarization_views.error_bars({"before": row, "after": row}).axes[0].patches) == 6
 
 
-def test_a_model_that_answers_in_sets_of_speakers_goes_the_same_way(root, tmp_path):
-    """As pyannote/segmentation-3.0 does: seven sets of up to two of three speakers."""
+def powerset_model():
+    """A model of pyannote/segmentation-3.0's kind: seven sets of up to two of three speakers."""
     from pyannote.audio.core.task import Problem, Resolution, Specifications
 
     torch.manual_seed(0)
@@ -290,7 +290,29 @@ def test_a_model_that_answers_in_sets_of_speakers_goes_the_same_way(root, tmp_pa
     model.specifications = Specifications(problem=Problem.MONO_LABEL_CLASSIFICATION, resolution=Resolution.FRAME, duration=5.0, min_duration=5.0,
                                           classes=["a", "b", "c"], powerset_max_classes=2, permutation_invariant=True)
     model.build()
-    best, history = training.fit(model.eval(), root, tmp_path / "run", epochs=1, batch_size=2)
+    return model.eval()
+
+
+def test_a_folder_as_the_hub_lays_it_out_is_read(tmp_path):
+    import lightning
+
+    model = powerset_model()
+    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "pytorch-lightning_version": lightning.__version__}
+    model.on_save_checkpoint(checkpoint)
+    (tmp_path / "segmentation-3.0").mkdir()
+    torch.save(checkpoint, tmp_path / "segmentation-3.0" / "pytorch_model.bin")
+    (tmp_path / "segmentation-3.0" / "config.yaml").write_text("model: {}")
+    loaded = models.load(tmp_path / "segmentation-3.0")
+    wave = torch.randn(1, 1, 80000)
+    assert loaded.specifications.powerset and torch.allclose(loaded(wave), model(wave), atol=1e-6)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(models.ModelError, match="neither config.json"):
+        models.load(tmp_path / "empty")
+
+
+def test_a_model_that_answers_in_sets_of_speakers_goes_the_same_way(root, tmp_path):
+    model = powerset_model()
+    best, history = training.fit(model, root, tmp_path / "run", epochs=1, batch_size=2)
     assert best.specifications.powerset and history["loss/val"].notna().all() and history["loss/val/vad"].iloc[0] < 3
     files = protocols.files(root, "dev")
     tuned = diarization.tune(best, files, tmp_path / "tuning", trials=(2, 1), progress=False)
