@@ -277,5 +277,46 @@ def test_a_saved_model_reads_back_and_holds_only_what_was_trained(tmp_path):
 
 def test_the_temperature_that_fits_too_sure_answers_is_over_one():
     shares = np.tile([[0.6, 0.4]], (20, 1))
-    assert making.best_temperature(np.tile([[0.9, 0.1]], (20, 1)), shares) == pytest.approx(2.0)
-    assert making.best_temperature(shares, shares) == pytest.approx(1.0, abs=0.03)
+    assert word_scores.best_temperature(np.tile([[0.9, 0.1]], (20, 1)), shares) == pytest.approx(np.log(9) / np.log(1.5), rel=0.06)
+    assert word_scores.best_temperature(shares, shares) == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_temperature_keeps_the_order_and_ends_at_uniform():
+    answers = np.random.default_rng(0).dirichlet(np.full(6, 0.3), 50)
+    cool = word_scores.cooled(answers, 3.0)
+    assert (answers.argsort(1) == cool.argsort(1)).all() and np.allclose(cool.sum(1), 1)
+    assert np.allclose(word_scores.cooled(answers, 1.0), answers) and np.allclose(word_scores.cooled(answers, 1e6), 1 / 6, atol=1e-4)
+
+
+class Sure(torch.nn.Module):
+    """Answers with its features as logits, eight times too large."""
+
+    temperature = 1.0
+
+    def forward(self, clip=None, features=None, shares=None):
+        logs = torch.log_softmax(8 * features / (1.0 if self.training else self.temperature), -1)
+        return word_net.WordsOutput(loss=None if shares is None else kl(logs, shares).mean(), log_shares=logs)
+
+
+def test_a_calibrated_network_finds_its_temperature_whenever_training_pauses():
+    features = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+    held = Stored(features=features.numpy(), shares=features.softmax(-1).numpy())
+    model = teach.Calibrated(Sure(), held)
+    assert model.net.temperature == 1.0 and model.train().net.temperature == 1.0
+    model.eval()
+    assert model.net.temperature == pytest.approx(8.0) and float(model(features=features, shares=features.softmax(-1)).loss) < 1e-5
+    as_is = teach._scores_of(model)(model(features=features), {"shares": features.softmax(-1)})["as_is"]
+    assert torch.allclose(as_is, kl((8 * features).log_softmax(-1), features.softmax(-1)), atol=1e-4)
+    model.train()
+    assert torch.allclose(model(features=features).log_shares, (8 * features).log_softmax(-1), atol=1e-5)
+
+
+def test_an_uninformed_network_is_calibrated_to_the_uniform_guess():
+    torch.manual_seed(0)
+    net, shares = WordCNN(5).eval(), np.eye(5, dtype=np.float32)[np.arange(40) % 5]
+    with torch.no_grad():
+        features = net.features(some_clips(40))
+        net.dense[-1].weight.mul_(100)
+    before = float(net(features=features, shares=torch.from_numpy(shares)).loss)
+    assert teach.calibrate(net, Stored(features=features.numpy(), shares=shares)) > 3
+    assert float(net(features=features, shares=torch.from_numpy(shares)).loss) == pytest.approx(np.log(5), abs=0.05) and before > 2
