@@ -17,8 +17,8 @@ from lib.models.word_encoder import TransferWords, speech_embedding
 from lib.models.word_net import Averaged, Ensemble
 
 PLACE = runs.ROOT / "pretrained" / "words"
-MEMBERS, BANK, EPOCHS = 4, 6144, 6
-TRACT = 1.18  # the later half of the members also hears resonances moved apart from the pitch, so that members err differently
+MEMBERS, BANK, EPOCHS = 3, 6144, 6
+TRACT = 1.18  # the last member hears resonances moved apart from the pitch too, so that it errs differently
 
 
 def pools_of(table, variants=12):

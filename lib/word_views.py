@@ -71,11 +71,13 @@ def overfitting(histories, uniform=None, unit="epoch"):
     """
     figure, axes = plt.subplots(1, len(histories), figsize=(4.1 * len(histories), 2.8), dpi=DPI, layout="constrained", squeeze=False, sharey=True)
     for axis, (name, history) in zip(axes.flat, histories.items()):
-        lines = [("train_loss", COLOURS[7], "-", "training"), ("val_loss", COLOURS[0], "-", "validation"), ("val_as_is", COLOURS[0], ":", "validation, as answered")]
+        lines = [("train_loss", COLOURS[7], "-", "training"), ("val_loss", COLOURS[0], "-", "validation"),
+                 ("val_as_is", COLOURS[0], ":", "validation, as answered")]
         for column, colour, style, label in [line for line in lines if line[0] in history]:
             axis.plot(history["epoch"], history[column], style, marker="o", markersize=3, color=colour, label=label)
         best = history["val_loss"].idxmin()
-        axis.plot(history["epoch"][best], history["val_loss"][best], "*", markersize=12, color=COLOURS[1], label=f"kept: {unit.split()[0]} {history['epoch'][best]:.0f}")
+        kept = f"kept: {unit.split()[0]} {history['epoch'][best]:.0f}"
+        axis.plot(history["epoch"][best], history["val_loss"][best], "*", markersize=12, color=COLOURS[1], label=kept)
         if uniform is not None:
             axis.axhline(uniform, color="black", linewidth=1, linestyle="--", label=f"uniform guess: {uniform:.2f}")
         _small(axis, name, unit, "KL divergence (nats)")

@@ -250,10 +250,11 @@ def test_answers_of_another_shape_are_an_error():
 
 def test_the_reading_takes_its_numbers_from_the_table():
     names = ["reproduction", "+ new clips every epoch, time shift, batch 32", "pretrained encoder, head only"]
-    table = pd.DataFrame([dict(recipe=name, kl=kl_, kl_low=kl_ - 0.1, kl_high=kl_ + 0.1, seeds=3, seed_spread=0.05) for name, kl_ in zip(names, (2.4, 2.38, 1.8))])
+    table = pd.DataFrame([dict(recipe=name, kl=kl_, kl_low=kl_ - 0.1, kl_high=kl_ + 0.1, seeds=3, seed_spread=0.05, under_uniform=1 - kl_ / 2.5,
+                               under_low=-0.01, under_high=0.1) for name, kl_ in zip(names, (2.4, 2.38, 1.8))])
     text = teach.reading(table, 2.5)
     assert "2.40 (2.30 to 2.50)" in text and "25% under the reproduction" in text and "-0.02 nats, within the spread of seeds (0.05)" in text
-    assert "not below uniform beyond doubt" in text and "One seed" not in text
+    assert "4.0% (95 %: -1.0% to 10.0%) under uniform" in text and "One seed" not in text
 
 
 # --- the committed model's form -----------------------------------------------------------------------------------------------------

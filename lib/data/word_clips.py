@@ -133,7 +133,8 @@ def cached_features(net, competition, batch=256, progress=True, say=print):
             with open(part, "wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
                 for first in tqdm(range(0, len(competition), batch), unit="batch", desc="features", disable=not progress):
-                    clips = read_clips(competition.paths[first: first + batch], say=lambda line: notes.setdefault(line.split(": ", 1)[1].split(" (")[0], line))
+                    clips = read_clips(competition.paths[first: first + batch],
+                                       say=lambda line: notes.setdefault(line.split(": ", 1)[1].split(" (")[0], line))
                     with torch.inference_mode():
                         file.write(net.features(torch.from_numpy(clips)).numpy().astype("<f2").tobytes())
             part.replace(path)
