@@ -193,15 +193,16 @@ def timed(function, *arguments, **settings):
     return function(*arguments, **settings), time.perf_counter() - started
 
 
-def measure_features(count, folder, say=print):
-    """Write `count` clips of noise into `folder`, compute their features there, and say what it took; a dict of the same."""
+def measure_features(count, folder, say=print, different=2000):
+    """Compute the features of `count` clips, in turn of `different` files of noise written to `folder`, and say what it took; a dict of the same."""
     from lib.models.word_cnn import WordCNN
 
     random, loud = np.random.default_rng(0), np.float32(0.05)
-    paths = [folder / "train" / f"{number:06d}.wav" for number in range(count)]
-    for path in paths:
+    files = [folder / "train" / f"{number:06d}.wav" for number in range(min(count, different))]
+    for path in files:
         audio.write(path, random.standard_normal(SAMPLES, dtype=np.float32).clip(-5, 5) * loud)
-    net, clips = WordCNN().eval(), Competition([path.stem for path in paths], paths, [])
+    paths = [files[number % len(files)] for number in range(count)]
+    net, clips = WordCNN().eval(), Competition(list(range(count)), paths, [])
     net.features(torch.zeros(1, SAMPLES))  # what the first call sets up is no part of it
     worked = time.process_time()
     with runs.PeakMemory("cpu") as peak:
