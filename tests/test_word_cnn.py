@@ -318,6 +318,6 @@ def test_an_uninformed_network_is_calibrated_to_the_uniform_guess():
     with torch.no_grad():
         features = net.features(some_clips(40))
         net.dense[-1].weight.mul_(100)
-    before = float(net(features=features, shares=torch.from_numpy(shares)).loss)
-    assert teach.calibrate(net, Stored(features=features.numpy(), shares=shares)) > 3
-    assert float(net(features=features, shares=torch.from_numpy(shares)).loss) == pytest.approx(np.log(5), abs=0.05) and before > 2
+        before = float(net(features=features, shares=torch.from_numpy(shares)).loss)
+        assert teach.calibrate(net, Stored(features=features.numpy(), shares=shares)) > 3
+        assert float(net(features=features, shares=torch.from_numpy(shares)).loss) == pytest.approx(np.log(5), abs=0.05) and before > 2
