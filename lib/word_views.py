@@ -64,17 +64,23 @@ def parts_of(pool, plan):
     return {"the clip": clip, **{name: parts[k] for name, k in zip(names, order)}}
 
 
-def overfitting(histories, uniform=None):
-    """KL of training and validation over epochs, a panel a run (name -> history), the best epoch marked; `uniform`: a line."""
+def overfitting(histories, uniform=None, unit="epoch"):
+    """KL of training and validation over epochs (or what `unit` calls them), a panel a run (name -> history), the best marked; `uniform`: a line.
+
+    Where a history has `val_as_is` (validation without a temperature), that is drawn too.
+    """
     figure, axes = plt.subplots(1, len(histories), figsize=(4.1 * len(histories), 2.8), dpi=DPI, layout="constrained", squeeze=False, sharey=True)
     for axis, (name, history) in zip(axes.flat, histories.items()):
-        for column, colour, label in (("train_loss", COLOURS[7], "training"), ("val_loss", COLOURS[0], "validation")):
-            axis.plot(history["epoch"], history[column], marker="o", markersize=3, color=colour, label=label)
+        lines = [("train_loss", COLOURS[7], "-", "training"), ("val_loss", COLOURS[0], "-", "validation"),
+                 ("val_as_is", COLOURS[0], ":", "validation, as answered")]
+        for column, colour, style, label in [line for line in lines if line[0] in history]:
+            axis.plot(history["epoch"], history[column], style, marker="o", markersize=3, color=colour, label=label)
         best = history["val_loss"].idxmin()
-        axis.plot(history["epoch"][best], history["val_loss"][best], "*", markersize=12, color=COLOURS[1], label=f"kept: epoch {history['epoch'][best]:.0f}")
+        kept = f"kept: {unit.split()[0]} {history['epoch'][best]:.0f}"
+        axis.plot(history["epoch"][best], history["val_loss"][best], "*", markersize=12, color=COLOURS[1], label=kept)
         if uniform is not None:
             axis.axhline(uniform, color="black", linewidth=1, linestyle="--", label=f"uniform guess: {uniform:.2f}")
-        _small(axis, name, "epoch", "KL divergence (nats)")
+        _small(axis, name, unit, "KL divergence (nats)")
         axis.legend(fontsize=7)
         axis.grid(axis="y", alpha=0.3)
     if uniform is not None:

@@ -250,10 +250,11 @@ def test_answers_of_another_shape_are_an_error():
 
 def test_the_reading_takes_its_numbers_from_the_table():
     names = ["reproduction", "+ new clips every epoch, time shift, batch 32", "pretrained encoder, head only"]
-    table = pd.DataFrame([dict(recipe=name, kl=kl_, kl_low=kl_ - 0.1, kl_high=kl_ + 0.1, seeds=3, seed_spread=0.05) for name, kl_ in zip(names, (2.4, 2.38, 1.8))])
+    table = pd.DataFrame([dict(recipe=name, kl=kl_, kl_low=kl_ - 0.1, kl_high=kl_ + 0.1, seeds=3, seed_spread=0.05, under_uniform=1 - kl_ / 2.5,
+                               under_low=-0.01, under_high=0.1) for name, kl_ in zip(names, (2.4, 2.38, 1.8))])
     text = teach.reading(table, 2.5)
     assert "2.40 (2.30 to 2.50)" in text and "25% under the reproduction" in text and "-0.02 nats, within the spread of seeds (0.05)" in text
-    assert "not below uniform beyond doubt" in text and "One seed" not in text
+    assert "4.0% (95 %: -1.0% to 10.0%) under uniform" in text and "One seed" not in text
 
 
 # --- the committed model's form -----------------------------------------------------------------------------------------------------
@@ -277,5 +278,46 @@ def test_a_saved_model_reads_back_and_holds_only_what_was_trained(tmp_path):
 
 def test_the_temperature_that_fits_too_sure_answers_is_over_one():
     shares = np.tile([[0.6, 0.4]], (20, 1))
-    assert making.best_temperature(np.tile([[0.9, 0.1]], (20, 1)), shares) == pytest.approx(2.0)
-    assert making.best_temperature(shares, shares) == pytest.approx(1.0, abs=0.03)
+    assert word_scores.best_temperature(np.tile([[0.9, 0.1]], (20, 1)), shares) == pytest.approx(np.log(9) / np.log(1.5), rel=0.06)
+    assert word_scores.best_temperature(shares, shares) == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_temperature_keeps_the_order_and_ends_at_uniform():
+    answers = np.random.default_rng(0).dirichlet(np.full(6, 0.3), 50)
+    cool = word_scores.cooled(answers, 3.0)
+    assert (answers.argsort(1) == cool.argsort(1)).all() and np.allclose(cool.sum(1), 1)
+    assert np.allclose(word_scores.cooled(answers, 1.0), answers) and np.allclose(word_scores.cooled(answers, 1e6), 1 / 6, atol=1e-4)
+
+
+class Sure(torch.nn.Module):
+    """Answers with its features as logits, eight times too large."""
+
+    temperature = 1.0
+
+    def forward(self, clip=None, features=None, shares=None):
+        logs = torch.log_softmax(8 * features / (1.0 if self.training else self.temperature), -1)
+        return word_net.WordsOutput(loss=None if shares is None else kl(logs, shares).mean(), log_shares=logs)
+
+
+def test_a_calibrated_network_finds_its_temperature_whenever_training_pauses():
+    features = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+    held = Stored(features=features.numpy(), shares=features.softmax(-1).numpy())
+    model = teach.Calibrated(Sure(), held)
+    assert model.net.temperature == 1.0 and model.train().net.temperature == 1.0
+    model.eval()
+    assert model.net.temperature == pytest.approx(8.0) and float(model(features=features, shares=features.softmax(-1)).loss) < 1e-5
+    as_is = teach._scores_of(model)(model(features=features), {"shares": features.softmax(-1)})["as_is"]
+    assert torch.allclose(as_is, kl((8 * features).log_softmax(-1), features.softmax(-1)), atol=1e-4)
+    model.train()
+    assert torch.allclose(model(features=features).log_shares, (8 * features).log_softmax(-1), atol=1e-5)
+
+
+def test_an_uninformed_network_is_calibrated_to_the_uniform_guess():
+    torch.manual_seed(0)
+    net, shares = WordCNN(5).eval(), np.eye(5, dtype=np.float32)[np.arange(40) % 5]
+    with torch.no_grad():
+        features = net.features(some_clips(40))
+        net.dense[-1].weight.mul_(100)
+        before = float(net(features=features, shares=torch.from_numpy(shares)).loss)
+        assert teach.calibrate(net, Stored(features=features.numpy(), shares=shares)) > 3
+        assert float(net(features=features, shares=torch.from_numpy(shares)).loss) == pytest.approx(np.log(5), abs=0.05) and before > 2

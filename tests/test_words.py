@@ -57,6 +57,13 @@ def test_which_file_holds_which_international_word(inside, word):
     assert words._international(origin(inside)) == word
 
 
+@pytest.mark.parametrize("place, word", [
+    ("ktuberling/sounds/gl/moon_hotel.ogg", "hotel"), ("ktuberling/sounds/en/moon_hotel.ogg", None), ("klettres/lt/syllab/kilo.ogg", "kilo"),
+    ("tuxpaint/stamps/symbols/math/operators/op0_plus_desc_bg.ogg", "plus"), ("tuxpaint/stamps/symbols/math/operators/op0_plus_desc_ro.ogg", None)])
+def test_other_packages_lend_words_to_held_out_voices_alone(place, word):
+    assert words._international(f"/usr/share/{place}") == word
+
+
 @pytest.mark.parametrize("inside, word", [("fr/digits/0.gsm", "fr zéro"), ("es_MX_f_Allison/digits/7.g722", "es siete"), ("it_IT_m_Carlo/digits/3.g722", "it tre"),
                                           ("it_IT_m_Carlo/digits/30.g722", None), ("en_US_f_Allison/digits/3.g722", None)])
 def test_which_file_holds_which_digit(inside, word):
@@ -219,6 +226,19 @@ def test_features_are_computed_in_batches_once_and_found_again(folder, monkeypat
     assert np.abs(first - whole.numpy()).max() < 0.1  # half precision of numbers up to 100
     monkeypatch.setattr(word_clips, "read_clips", lambda *_, **__: pytest.fail("computed twice"))
     assert np.array_equal(word_clips.cached_features(net, train, progress=False), first)
+
+
+def test_what_features_take_is_measured_and_leaves_no_array_in_memory(tmp_path, capsys):
+    found = word_clips.measure_features(6, tmp_path)
+    assert found["clips"] == 6 and found["processor_seconds"] > 0 and "memory_mb" in capsys.readouterr().out
+
+
+def test_an_interrupted_computation_leaves_nothing_behind(folder, monkeypatch):
+    train, _ = word_clips.open_competition(folder)
+    monkeypatch.setattr(word_clips, "read_clips", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        word_clips.cached_features(WordCNN(5).eval(), train, progress=False)
+    assert not list((word_clips.cache_dir() / "features").iterdir())
 
 
 def test_the_submission_has_the_answer_files_columns_and_rows_that_sum_to_one(folder, tmp_path):

@@ -1,5 +1,7 @@
 """The competition's own folder, any size: clips and their label rows checked, features computed once in batches, a submission written.
 
+    python -m lib.data.word_clips 100000      measures the features of so many clips: seconds, processor time, memory; leaves nothing behind
+
 Layout (DACON 235616): `train/*.wav`, `train_answer.csv` (an id, then a column a word; each row sums to 1), `test/*.wav`. Clips are one
 second at 16 kHz; others are padded or cut, which is said once.
 """
@@ -12,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from numpy.lib.format import open_memmap
 
 from lib import audio, runs
 from lib.data import cache_dir
@@ -117,7 +118,7 @@ def _rate(path):
 def cached_features(net, competition, batch=256, progress=True, say=print):
     """Features of all clips by `net.features`, as a read-only half-precision array on disk: computed once, a batch at a time.
 
-    Memory stays bounded whatever the number of clips; the file lies in the cache under a name made of the clips' paths, sizes and dates
+    Memory stays bounded whatever the number of clips (`python -m lib.data.word_clips 100000` measures it); the file lies in the cache under a name made of the clips' paths, sizes and dates
     and the network's input. An interrupted computation starts anew.
     """
     probe = net.features(torch.zeros(1, SAMPLES))
@@ -127,14 +128,15 @@ def cached_features(net, competition, batch=256, progress=True, say=print):
 
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".part-{os.getpid()}-{path.name}")
-        array, notes = open_memmap(part, "w+", np.float16, (len(competition), *probe.shape[1:])), {}
+        header, notes = dict(descr="<f2", fortran_order=False, shape=(len(competition), *probe.shape[1:])), {}
         try:
-            for first in tqdm(range(0, len(competition), batch), unit="batch", desc="features", disable=not progress):
-                clips = read_clips(competition.paths[first: first + batch], say=lambda line: notes.setdefault(line.split(": ", 1)[1].split(" (")[0], line))
-                with torch.inference_mode():
-                    array[first: first + batch] = net.features(torch.from_numpy(clips)).numpy()
-            array.flush()
-            del array
+            with open(part, "wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for first in tqdm(range(0, len(competition), batch), unit="batch", desc="features", disable=not progress):
+                    clips = read_clips(competition.paths[first: first + batch],
+                                       say=lambda line: notes.setdefault(line.split(": ", 1)[1].split(" (")[0], line))
+                    with torch.inference_mode():
+                        file.write(net.features(torch.from_numpy(clips)).numpy().astype("<f2").tobytes())
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -189,3 +191,39 @@ def timed(function, *arguments, **settings):
     """`(what the function returns, seconds)`."""
     started = time.perf_counter()
     return function(*arguments, **settings), time.perf_counter() - started
+
+
+def measure_features(count, folder, say=print, different=2000):
+    """Compute the features of `count` clips, in turn of `different` files of noise written to `folder`, and say what it took; a dict of the same."""
+    from lib.models.word_cnn import WordCNN
+
+    random, loud = np.random.default_rng(0), np.float32(0.05)
+    files = [folder / "train" / f"{number:06d}.wav" for number in range(min(count, different))]
+    for path in files:
+        audio.write(path, random.standard_normal(SAMPLES, dtype=np.float32).clip(-5, 5) * loud)
+    paths = [files[number % len(files)] for number in range(count)]
+    net, clips = WordCNN().eval(), Competition(list(range(count)), paths, [])
+    net.features(torch.zeros(1, SAMPLES))  # what the first call sets up is no part of it
+    worked = time.process_time()
+    with runs.PeakMemory("cpu") as peak:
+        features, seconds = timed(cached_features, net, clips, progress=False)
+    found = dict(clips=len(features), threads=torch.get_num_threads(), seconds=round(seconds, 1), processor_seconds=round(time.process_time() - worked, 1),
+                 memory_mb=round(peak.mb), file_mb=round(features.nbytes / 2**20))
+    say(", ".join(f"{name} {value}" for name, value in found.items()))
+    return found
+
+
+def main(arguments=None):
+    import argparse
+    import tempfile
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", type=int)
+    asked = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["WORKBOOK_CACHE"] = folder
+        measure_features(asked.count, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib import audio
-from lib.data import debian, splits, voices
+from lib.data import debian, splits, voice_making, voices
 
 SR = 16000
 COLUMNS = ["word", "speaker", "path", "split", "language", "licence"]
@@ -36,6 +36,10 @@ COGNATES = {  # file -> word, and the folders where it is said much like that
     "digits/million": ("million", "en_US_f_Allison es_MX_f_Allison fr_CA_f_June it_IT_f_Menardi it_IT_m_Carlo ru_RU_f_IvrvoiceRU fr es".split()),
     "letters/dollar": ("dollar", "en_US_f_Allison es_MX_f_Allison fr_CA_f_June it_IT_f_Menardi it_IT_m_Carlo ru_RU_f_IvrvoiceRU fr".split()),
     "letters/plus": ("plus", "en_US_f_Allison fr_CA_f_June ru_RU_f_IvrvoiceRU fr".split()),
+}
+ELSEWHERE = {  # word -> files of Test people in other packages, by the texts beside them; of Train none, as the room would tell the word
+    "hotel": "ktuberling/sounds/((gl|sl)/moon_hotel|wa/moon_otel)", "kilo": "klettres/lt/syllab/kilo",
+    "plus": "symbols/math/operators/op0_plus_desc_bg", "dollar": "asterisk/sounds/es/dollar",
 }
 VOCABULARIES = {"international": [*SPELLING, *(word for word, _ in COGNATES.values())],
                 "digits": [f"{language} {word}" for language, words in DIGITS.items() for word in words.split()]}
@@ -73,7 +77,6 @@ def debian_words(vocabulary="international", table=None):
     if vocabulary not in VOCABULARIES:
         raise WordsError(f"unknown vocabulary {vocabulary!r}; known are: {', '.join(VOCABULARIES)}")
     table = voices.load("debian") if table is None else table
-    table = table[table["origin"].str.contains("/sounds/")]
     table = table.assign(word=[{"digits": _digit, "international": _international}[vocabulary](origin) for origin in table["origin"]])
     held_out = table["speaker"] == VALIDATES.get(vocabulary)
     return table.assign(split=table["split"].where(~held_out, "Val")).dropna(subset=["word"])[COLUMNS]
@@ -87,6 +90,9 @@ def _digit(origin):
 
 def _international(origin):
     """The word of the spelling alphabet or the cognate that a file holds, else None."""
+    for word, files in ELSEWHERE.items():
+        if re.search(rf"/({files})\.\w+$", origin):
+            return word
     inside = origin.partition("/sounds/")[2]
     letter = re.fullmatch(r"(.+)/([a-z])_p\.\w+", inside)
     if letter:
@@ -178,13 +184,18 @@ class Pool:
             self.variants[number] = [prepare(audio.read(self.paths[number], SR), self.telephone)]
         return self.variants[number]
 
-    def varied(self, count=12, pitch=5.0, speed=1.5, seed=0):
-        """A pool with `count` more variants a recording: pitch by up to ± `pitch` semitones, faster or slower by up to `speed` times."""
+    def varied(self, count=12, pitch=5.0, speed=1.5, tract=1.0, seed=0):
+        """A pool with `count` more variants a recording: pitch by up to ± `pitch` semitones, faster or slower by up to `speed` times.
+
+        tract: the resonances alone up to so many times higher or lower, beside what the pitch does to them (1: not).
+        """
         made = {}
         for number in range(len(self)):
             random = np.random.default_rng((seed, number))
             wave = self.waves(number)[0]
             made[number] = [wave] + [vary(wave, random.uniform(-pitch, pitch), speed ** random.uniform(-1, 1)) for _ in range(count)]
+            if tract > 1:
+                made[number][1:] = [voice_making.stretch_envelope(one, tract ** random.uniform(-1, 1)) for one in made[number][1:]]
         return Pool(self.words, self.word, self.speaker, self.paths, self.telephone, made)
 
     def by(self, keep):

@@ -50,8 +50,11 @@ class LogMel(nn.Module):
 class Answering(nn.Module):
     """What every network here has: `net` from features to logits, and log-softmax and KL after it.
 
-    `forward(clip, shares)` or, with features computed before, `forward(features=..., shares=...)`.
+    `forward(clip, shares)` or, with features computed before, `forward(features=..., shares=...)`. temperature: logits are divided by
+    it outside of training; chosen on validation clips (`lib.word_training.calibrate`), not learned and not saved.
     """
+
+    temperature = 1.0
 
     def features(self, clip):
         """`(batch, 16000)` -> what `logits` takes."""
@@ -63,7 +66,8 @@ class Answering(nn.Module):
 
     def forward(self, clip=None, features=None, shares=None):
         features = self.features(clip) if features is None else features
-        log_shares = F.log_softmax(self.logits(features).float(), dim=-1)
+        logits = self.logits(features).float()
+        log_shares = F.log_softmax(logits if self.training else logits / self.temperature, dim=-1)
         return WordsOutput(loss=None if shares is None else kl(log_shares, shares).mean(), log_shares=log_shares)
 
 
