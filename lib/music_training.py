@@ -17,7 +17,7 @@ from lib.models.crnn import CRNN, CRNNConfig, operations
 
 SONGS = dict(train=99, validation=8, test=12, seconds=40.0, variants=1)  # every score
 FEW = 6  # songs to train on where remixing is compared
-RECIPE = dict(epochs=20, batch_size=16, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
+RECIPE = dict(epochs=40, batch_size=32, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
 
 TRAININGS = {"remixed": True, "as they were": False}
 
