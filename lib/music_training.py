@@ -124,7 +124,9 @@ def main(arguments=None):
 
     wanted = {**SONGS, "train": FEW} if options.score or options.remixing else SONGS
     root = options.songs or midi_songs.rendered(splits.split_by_speaker(voices.load("debian")), **wanted)
-    songs = readers.open_songs(root, options.target)
+    songs, silent = readers.heard(readers.open_songs(root, options.target), options.target)
+    if silent:
+        print(f"left out, for their {options.target} is silent: {', '.join(silent)}")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.remixing:
         table, *_ = with_and_without_remixing(songs, options.out, range(options.remixing), 10.0, options.target, items=options.items, seconds=options.seconds,
