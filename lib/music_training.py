@@ -1,4 +1,4 @@
-"""Train a CRNN on songs in stems: what chapter 6 calls in small, and the command that made `pretrained/music`.
+"""Train a CRNN on songs in stems: what chapter 6 calls in small, and the command that made `pretrained/music` (its card says with what).
 
     python -m lib.music_training OUT                        trains (goes on where it stopped) and scores
     python -m lib.music_training OUT --score pretrained/music    scores a model on the test songs and a real excerpt
