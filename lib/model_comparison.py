@@ -161,7 +161,7 @@ def picture(ref, estimates):
         shown = axis.imshow(values, cmap=plt.get_cmap("magma", 20), vmin=FLOOR_DB, vmax=0, **where)
         axis.set_title(name, fontsize=9)
     for axis, name in zip(axes[1, 1:], estimates):
-        error = axis.imshow(levels[name] - levels["reference"], cmap=plt.get_cmap("RdBu_r", 20), vmin=-30, vmax=30, **where)
+        error = axis.imshow(levels[name] - levels["reference"], cmap=plt.get_cmap("RdBu_r", 21), vmin=-30, vmax=30, **where)
         axis.set_title(f"{name}: red too much, blue too little", fontsize=8)
     axes[1, 0].axis("off")
     figure.colorbar(shown, ax=axes[0].tolist(), pad=0.01).set_label("dB re loudest bin", fontsize=8)

@@ -154,6 +154,13 @@ def summarise(table):
     return pd.DataFrame(rows)
 
 
+def median_interval(values, seed=0, level=0.95, draws=5000):
+    """(low, high): percentile bootstrap of the median of `values` `(songs,)`, what it would be on other songs of the kind."""
+    values = np.asarray(values, dtype=float)
+    picks = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
+    return tuple(np.quantile(np.median(values[picks], axis=1), [(1 - level) / 2, (1 + level) / 2]).tolist())
+
+
 # --- the one real excerpt ------------------------------------------------------------------------------------------------
 
 def real_excerpt(sr=readers.SR):

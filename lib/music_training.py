@@ -1,8 +1,8 @@
-"""Train a CRNN on songs in stems: what chapter 6 calls in small, and the command that made `pretrained/music`.
+"""Train a CRNN on songs in stems: what chapter 6 calls in small, and the command that made `pretrained/music` (its card says with what).
 
     python -m lib.music_training OUT                        trains (goes on where it stopped) and scores
-    python -m lib.music_training OUT --score pretrained/music    scores a model on the test songs
-    python -m lib.music_training OUT --remixing 3 --items 320 --epochs 4    with and without remixing, three seeds, six songs to train on
+    python -m lib.music_training OUT --score pretrained/music    scores a model on the test songs and a real excerpt
+    python -m lib.music_training OUT --remixing 3 --items 320 --epochs 4 --batch-size 16    with and without remixing, three seeds, six songs to train on
 """
 import argparse
 import time
@@ -17,7 +17,7 @@ from lib.models.crnn import CRNN, CRNNConfig, operations
 
 SONGS = dict(train=99, validation=8, test=12, seconds=40.0, variants=1)  # every score
 FEW = 6  # songs to train on where remixing is compared
-RECIPE = dict(epochs=20, batch_size=16, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
+RECIPE = dict(epochs=40, batch_size=32, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
 
 TRAININGS = {"remixed": True, "as they were": False}
 
@@ -124,7 +124,9 @@ def main(arguments=None):
 
     wanted = {**SONGS, "train": FEW} if options.score or options.remixing else SONGS
     root = options.songs or midi_songs.rendered(splits.split_by_speaker(voices.load("debian")), **wanted)
-    songs = readers.open_songs(root, options.target)
+    songs, silent = readers.heard(readers.open_songs(root, options.target), options.target)
+    if silent:
+        print(f"left out, for their {options.target} is silent: {', '.join(silent)}")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.remixing:
         table, *_ = with_and_without_remixing(songs, options.out, range(options.remixing), 10.0, options.target, items=options.items, seconds=options.seconds,
@@ -137,11 +139,24 @@ def main(arguments=None):
         train(model, songs, options.out / "run", options.items, options.seconds, not options.no_remix, resume=True, open_groups=options.open,
               epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate, seed=options.seed, report_to=options.report_to)
         model.half().save_pretrained(options.out / "model")
-    from lib import music_evaluation
+    report(CRNN.from_pretrained(options.score or options.out / "model"), [song for song in songs if song.split == "test"], options.out)
 
-    table = music_evaluation.score(CRNN.from_pretrained(options.score or options.out / "model"), [song for song in songs if song.split == "test"])
-    table.round(4).to_csv(options.out / "scores.csv", index=False)
+
+def report(model, songs, out):
+    """Score `model` on `songs` and on the real excerpt; prints both, writes scores.csv, scores.png and real.csv into the folder `out`."""
+    from lib import music_evaluation, music_views
+
+    table = music_evaluation.score(model, songs)
+    table.round(4).to_csv(out / "scores.csv", index=False)
+    music_views.scores(table).savefig(out / "scores.png")
     print(music_evaluation.summarise(table).round(2).to_string(index=False))
+    own = table.loc[table["system"] == "CRNN", "museval_sdr"].dropna()
+    low, high = music_evaluation.median_interval(own)
+    print(f"CRNN: {own.median():.2f} dB SDR, 95 % over songs {low:.1f} to {high:.1f}; best {own.max():.1f}, worst {own.min():.1f}, {(own > 5).sum()} of {len(own)} over 5 dB")
+    target, (title, real) = model.config.target, music_evaluation.real_excerpt()
+    real = pd.DataFrame(music_evaluation.score_waves({"CRNN": model}, real["mixture"], real[target], real["drums"] if target != "drums" else None, title))
+    real.round(4).to_csv(out / "real.csv", index=False)
+    print(f"a real excerpt, {title}:\n{real.drop(columns=['song', 'seconds']).round(2).to_string(index=False)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import made_songs
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -143,6 +144,25 @@ def test_the_real_excerpt_is_there_in_stems():
     assert title and set(stems) == {"mixture", *songs.STEMS} and len(stems["vocals"]) > 5 * SR
     left = audio.rms_db(stems["mixture"] - sum(stems[name] for name in songs.STEMS)) - audio.rms_db(stems["mixture"])
     assert -20 < left < -12  # a mastered mixture: not quite the sum
+
+
+def test_the_interval_of_a_median_by_hand():
+    assert music_evaluation.median_interval([4.0, 4.0, 4.0]) == (4.0, 4.0)
+    low, high = music_evaluation.median_interval(np.arange(101))
+    assert 50 - low == pytest.approx(1.96 * 5, rel=0.15) and high - 50 == pytest.approx(1.96 * 5, rel=0.15)  # evenly spread: deviation 101 / (2 sqrt(101))
+    assert music_evaluation.median_interval(np.arange(101)) == (low, high)
+
+
+@pytest.mark.parametrize("target", ["vocals", "drums"])
+def test_a_report_keeps_tables_and_picture(tmp_path, capsys, target):
+    made_songs.plain(tmp_path / "songs", {"test": 2}, seconds=3.0)
+    model = music_training.new(channels=(4, 4, 4, 8), hidden=8, target=target)
+    music_training.report(model, songs.open_songs(tmp_path / "songs", target), tmp_path)
+    told = capsys.readouterr().out
+    assert "of 2 over 5 dB" in told and "a real excerpt, " in told and (tmp_path / "scores.png").stat().st_size > 5000
+    own, real = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("scores", "real"))
+    assert len(own) == 6 and real["system"].tolist() == ["mixture", "CRNN", "ideal ratio mask"]
+    assert real["drums_left"].isna().all() == (target == "drums")
 
 
 # --- two results compared --------------------------------------------------------------------------------------------------

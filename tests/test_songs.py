@@ -130,6 +130,22 @@ def test_the_check_tells_lengths_silence_and_mixtures_that_are_no_sum(opened, tm
         songs.check(songs.open_songs(tmp_path))
 
 
+def test_songs_in_which_the_target_never_sounds_are_told_apart(tmp_path):
+    made_songs.plain(tmp_path, {"train": 2, "test": 1})
+    made_songs.write(tmp_path / "train" / "song 1" / "bass.wav", 0 * made_songs.stems()["bass"])
+    opened = songs.open_songs(tmp_path, "bass")
+    kept, silent = songs.heard(opened, "bass")
+    assert silent == ["song 1"] and [song.name for song in kept] == ["song 2", "song 0"]
+    assert songs.heard(opened, "drums") == (opened, [])
+
+
+def test_every_split_needs_a_song(opened, tmp_path):
+    assert {split: len(own) for split, own in songs.by_split(opened).items()} == {"train": 3, "validation": 1, "test": 1}
+    made_songs.plain(tmp_path, {"train": 2})
+    with pytest.raises(songs.SongError, match="no songs in validation and test, of 2 in all. Put at least one"):
+        songs.by_split(songs.open_songs(tmp_path))
+
+
 # --- examples to train on --------------------------------------------------------------------------------------------------
 
 def train_songs(opened):

@@ -25,6 +25,7 @@ LAYOUTS = ("auto", "plain", "musdb18hq", "moisesdb", "slakh2100")
 SUFFIXES = (".wav", ".flac", ".ogg")
 MOISES = {"vocals": "vocals", "drums": "drums", "percussion": "drums", "bass": "bass"}  # all its other stems count as "other"
 SR = 22050
+SILENT_DB = -80.0  # dBFS under which a whole stem counts as silent
 SHARE = 0.1  # of the songs, for validation (and test) where a data set does not say
 
 
@@ -189,6 +190,15 @@ def _musdb_validation():
     return set(yaml.safe_load(file.read_text(encoding="utf-8")).get("validation_tracks", [])) if file and file.is_file() else set()
 
 
+def by_split(songs):
+    """dict split -> its songs. Raises `SongError` where a split has none."""
+    parts = {split: [song for song in songs if song.split == split] for split in SPLITS}
+    if empty := [split for split, own in parts.items() if not own]:
+        raise SongError(f"no songs in {' and '.join(empty)}, of {len(songs)} in all. Put at least one, which is in no other split, into each of "
+                        f"{', '.join(SPLITS)}.")
+    return parts
+
+
 # --- checks --------------------------------------------------------------------------------------------------------------
 
 def check_disjoint(songs):
@@ -200,6 +210,12 @@ def check_disjoint(songs):
             if key in seen and seen[key].split != song.split:
                 raise SongError(f"{song.name} ({song.split}) is {seen[key].name} ({seen[key].split}): the same song in two splits. Remove it from one.")
             seen.setdefault(key, song)
+
+
+def heard(songs, target="vocals"):
+    """The songs in which `target` sounds at all, and the names of those in which it does not: a score may have no bass."""
+    sounds = [audio.rms_db(song.read(target)) >= SILENT_DB for song in songs]
+    return [song for song, there in zip(songs, sounds) if there], [song.name for song, there in zip(songs, sounds) if not there]
 
 
 def check(songs, target="vocals", residual_db=-30.0):
@@ -218,7 +234,7 @@ def check(songs, target="vocals", residual_db=-30.0):
         waves = {stem: song.read(stem) for stem in [*song.stems, *(["mixture"] if song.mixture else [])]}
         mixture = waves.pop("mixture", None) if song.mixture else song.read("mixture")
         for name, wave in (("mixture", mixture), (target, waves[target])):
-            if audio.rms_db(wave) < -80:
+            if audio.rms_db(wave) < SILENT_DB:
                 raise SongError(f"{song.name}: its {name} is silent ({audio.rms_db(wave):.0f} dBFS). Take the song out, or export it again.")
         whole = set(STEMS) <= set(song.stems) or song.mixture is None
         left = audio.rms_db(mixture - sum(waves.values())) - audio.rms_db(mixture) if whole else np.nan
