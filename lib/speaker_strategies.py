@@ -127,13 +127,16 @@ def _upper(net, inputs, batch=32):
 
 
 def summarise(rows, speakers):
-    """A row a strategy: trainable, core_seconds (of training, all cores added), accuracy over seeds with its interval over people, `seed_spread` (standard deviation)."""
+    """A row a strategy: trainable, core_seconds (of training, all cores added), accuracy over seeds with its interval over people.
+
+    seed_spread: standard deviation over seeds. best_epoch: the mean over seeds of the pass whose weights were tested.
+    """
     table = []
     for strategy, part in pd.DataFrame(rows).groupby("strategy", sort=False):
         mean, low, high = by_person(np.mean(list(part["right"]), axis=0), speakers)
         table.append({"strategy": strategy, "trainable": int(part["trainable"].iloc[0]), "core_seconds": part["core_seconds"].mean(), "accuracy": mean,
                       "low": low, "high": high, "seed_spread": part["accuracy"].std(ddof=0), "seeds": len(part),
-                      "epochs": int(part["epochs"].iloc[0]), "train_clips": int(part["train_clips"].iloc[0])})
+                      "epochs": int(part["epochs"].iloc[0]), "best_epoch": part["best_epoch"].mean(), "train_clips": int(part["train_clips"].iloc[0])})
     return pd.DataFrame(table)
 
 
@@ -155,6 +158,9 @@ def reading(table, chance):
         full, none = rows["everything"], rows[FROM_RANDOM]
         lines.append(f"**everything** from pretrained weights reaches {full['accuracy']:.1%}, the same network from random weights {none['accuracy']:.1%} "
                      f"after the same {full['epochs']} epochs: what pretraining on pictures is worth here.")
+    unfinished = [name for name, row in rows.items() if row["best_epoch"] > row["epochs"] - 1]
+    if unfinished:
+        lines.append(f"The budget ended while these still improved on Val, so more passes may help them: {', '.join(unfinished)}.")
     spread = max(rows.values(), key=lambda row: row["seed_spread"])
     lines.append(f"Seeds move a row by up to {100 * spread['seed_spread']:.1f} points ({spread['strategy']}, standard deviation of {spread['seeds']}); "
                  f"people move it more: the widest interval over people is {100 * max(row['high'] - row['low'] for row in rows.values()):.0f} points.")

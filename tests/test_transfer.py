@@ -164,6 +164,15 @@ def test_an_interrupted_table_goes_on_and_other_clips_are_trained_anew(clips, tm
     assert speaker_strategies.table_of(start, start, other, people, settings, ["head only"], (0,), tmp_path)[0]["accuracy"] == 1
 
 
+def test_the_reading_says_what_the_rows_say():
+    rows = [{"strategy": name, "trainable": 10, "core_seconds": 2.0, "right": np.array(right, float), "accuracy": np.mean(right), "epochs": 4,
+             "best_epoch": best, "train_clips": 9} for name, right, best in (("head only", [1, 1, 0, 0], 2), ("last block", [1, 1, 1, 0], 4))]
+    table = speaker_strategies.summarise(rows, list("aabb"))
+    text = speaker_strategies.reading(table, 0.5)
+    assert table["accuracy"].tolist() == [0.5, 0.75] and "highest row is **last block**: 75.0%" in text
+    assert "changes accuracy by +25.0 points" in text and "may help them: last block." in text
+
+
 # --- which recordings teach, which test -------------------------------------------------------------------------------------
 
 def test_no_recording_word_or_session_stands_on_both_sides(voices, clips):

@@ -14,7 +14,7 @@ LEVEL = -20.0  # dBFS
 NOISE_DB = 15.0  # how far under the speech the common noise floor lies
 GATE_DB = (20.0, 25.0)  # under a clip's loud frames: the gate begins to close, and is closed. The noise lies at about 20
 CLOSED_DB = 40.0  # what a closed gate takes away
-SILENT_DB = 30.0  # a frame this far under the loud ones may be silence,
+SILENT_DB = 25.0  # a frame this far under the loud ones may be silence,
 SHORTEST_PAUSE = 5  # frames; where so many come one after the other (a plosive's closure is shorter),
 MARGIN = 1  # and but for so many at each end, where speech dies away
 
