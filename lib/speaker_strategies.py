@@ -100,9 +100,9 @@ def train_strategy(backbone, clips, people, strategy, out, seed=0, epochs=10, le
         torch.manual_seed(seed)
         net = transfer.SpeakerNet(own, len(people), after=after, rate_decay=rate_decay)
     freezing.thaw(net)
-    _quicken_batch_norm(net)
     labels, part = labels_of(clips.table, people), clips.table["part"].to_numpy()
     sets = {name: Items(inputs[part == name], labels[part == name]) for name in ("Train", "Val", "Test")}
+    _meet(net, sets["Train"].inputs)
     with torch.inference_mode():
         net.head.fit_scale(_upper(net.eval(), sets["Train"].inputs))
     started = time.process_time()  # not the clock: that would count whatever else the machine does
@@ -115,11 +115,21 @@ def train_strategy(backbone, clips, people, strategy, out, seed=0, epochs=10, le
             "people": len(people), "accuracy": float(test.mean()), "right": test}
 
 
-def _quicken_batch_norm(net, momentum=0.1):
-    """Let the statistics of the open BatchNorms follow within tens of steps: ImageNet's momentum of 0.01 is for thousands."""
-    for module in net.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.momentum = momentum
+def _meet(net, inputs, momentum=0.1):
+    """Give the open BatchNorms the statistics of `inputs` before training starts, and a momentum for tens of steps.
+
+    Those of ImageNet do not fit log-mel images, and those of random weights fit nothing: features that train mode then makes would be
+    thousands of times the scale that the head was fitted to. ImageNet's momentum of 0.01 is for thousands of steps.
+    """
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average of what follows
+    if norms:
+        with torch.no_grad():
+            _upper(net.train(), inputs)
+    for norm in norms:
+        norm.momentum = momentum
 
 
 def _upper(net, inputs, batch=32):
@@ -161,6 +171,9 @@ def reading(table, chance):
     unfinished = [name for name, row in rows.items() if row["best_epoch"] > row["epochs"] - 1]
     if unfinished:
         lines.append(f"The budget ended while these still improved on Val, so more passes may help them: {', '.join(unfinished)}.")
+    untaught = [name for name, row in rows.items() if row["best_epoch"] < 1]
+    if untaught:
+        lines.append(f"{', '.join(untaught)}: on Val no pass beat the weights from before training (for most seeds), so those were tested.")
     spread = max(rows.values(), key=lambda row: row["seed_spread"])
     lines.append(f"Seeds move a row by up to {100 * spread['seed_spread']:.1f} points ({spread['strategy']}, standard deviation of {spread['seeds']}); "
                  f"people move it more: the widest interval over people is {100 * max(row['high'] - row['low'] for row in rows.values()):.0f} points.")

@@ -164,6 +164,14 @@ def test_an_interrupted_table_goes_on_and_other_clips_are_trained_anew(clips, tm
     assert speaker_strategies.table_of(start, start, other, people, settings, ["head only"], (0,), tmp_path)[0]["accuracy"] == 1
 
 
+def test_open_batch_norms_meet_the_clips_before_the_head_is_fitted_to_them():
+    net, inputs = transfer.SpeakerNet(tiny(), 3), 1e-4 * torch.randn(48, 1, 4000)  # far from the statistics that the network came with
+    speaker_strategies._meet(net, inputs)
+    with torch.no_grad():
+        resting, learning = (transfer.run(net.train(mode).stages.values(), inputs).std() for mode in (False, True))
+    assert 0.9 < resting / learning < 1.1
+
+
 def test_the_reading_says_what_the_rows_say():
     rows = [{"strategy": name, "trainable": 10, "core_seconds": 2.0, "right": np.array(right, float), "accuracy": np.mean(right), "epochs": 4,
              "best_epoch": best, "train_clips": 9} for name, right, best in (("head only", [1, 1, 0, 0], 2), ("last block", [1, 1, 1, 0], 4))]

