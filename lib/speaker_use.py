@@ -4,7 +4,8 @@ import pandas as pd
 import torch
 
 from lib import metrics, verification
-from lib.data import speakers
+from lib.data import equalising, speakers
+from lib.models.mels import mel_power
 from lib.speaker_training import by_person, features, labels_of, new_head, right, train_head
 
 SR = 16000
@@ -13,23 +14,33 @@ SR = 16000
 def recording_check(name, waves, clean, table, people, seed=0):
     """Can the recording alone name the person? A dict of shares of Test clips named right from average spectra, `speech` and `silence`.
 
-    One classifier learns the clips `waves` as they are, one only their silence (found in `clean`, the clips before equalising).
-    `silence_low` and `silence_high`: its 95 % interval over people. Silence should be near chance, 1 over the number of people.
+    One classifier learns the clips `waves` as they are, one only pieces of their silence (found in `clean`, the clips before equalising).
+    In `silence` each person counts once, so that who guesses is right in one over `chance_of` cases however the pieces are spread;
+    `silence_low` and `silence_high` are its 95 % interval over people, `pieces` how many were asked.
     """
     speech, _ = _named_by_spectrum(waves, table, people, seed)
-    quiet, places = speakers.silence_only(waves, clean)
+    quiet, places = equalising.silence_only(waves, clean)
     if not {"Train", "Test"} <= set(table["part"].to_numpy()[places]):
         raise speakers.SpeakersError("there is too little silence inside these clips to check it. Use recordings that were not cut of their pauses.")
-    values, tested = _named_by_spectrum(quiet, table.iloc[places], people, seed)
-    share, low, high = by_person(values, tested)
-    return dict(clips=name, speech=float(speech.mean()), silence=share, silence_low=low, silence_high=high, silent_clips=len(values))
+    values, asked = _named_by_spectrum(quiet, table.iloc[places], people, seed)
+    each = pd.Series(values).groupby(asked).mean()
+    share, low, high = by_person(each, each.index)
+    return dict(clips=name, speech=float(speech.mean()), silence=share, silence_low=low, silence_high=high, pieces=len(values), chance_of=len(each))
 
 
 def _named_by_spectrum(waves, table, people, seed):
-    feats, labels, asked = speakers.mean_spectrum(waves), labels_of(table, people), torch.tensor((table["part"] == "Test").tolist())
+    feats, labels, asked = mean_spectrum(waves), labels_of(table, people), torch.tensor((table["part"] == "Test").tolist())
     head = new_head(feats[~asked], len(people), seed)
     train_head(head, feats[~asked], labels[~asked], seed=seed)
     return right(head, feats[asked], labels[asked]), table["speaker"].to_numpy()[asked.numpy()]
+
+
+def mean_spectrum(waves, bands=64):
+    """The average log spectrum of each clip in dB, `(clips, bands)`, without its mean: no word is left in it, only the colour."""
+    with torch.inference_mode():
+        decibels = torch.cat([10 * torch.log10(mel_power(torch.from_numpy(part), bands, 512, 256).mean(1) + 1e-10)
+                              for part in np.array_split(waves, max(len(waves) // 32, 1))])
+    return decibels - decibels.mean(1, keepdim=True)
 
 
 def unknown_people(backbone, clips, mean=None, progress=False):

@@ -1,14 +1,16 @@
 """Chapter 7's parts on made voices: what goes in, what freezes, what parts teach and test, verification by hand, and bad input."""
+import importlib
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from made_voices import SR, make_voices, syllables
 
 from lib import audio, freezing, own_voice, speaker_strategies, speaker_training, speaker_use, training, verification
-from lib.data import speakers
-from lib.models import transfer
+from lib.data import equalising, speakers
+from lib.models import mels, transfer
 from lib.models.checkpoint import CheckpointError
 
 torch.set_num_threads(1)
@@ -50,17 +52,17 @@ def tiny(seed=0):
 def test_mel_filters_agree_with_librosa():
     import librosa
 
-    assert np.abs(transfer.mel_filters(40, 400).numpy() - librosa.filters.mel(sr=SR, n_fft=400, n_mels=40)).max() < 1e-6
+    assert np.abs(mels.mel_filters(40, 400).numpy() - librosa.filters.mel(sr=SR, n_fft=400, n_mels=40)).max() < 1e-6
 
 
 def test_the_image_shows_a_tone_at_its_height_and_does_not_know_the_level():
     time = torch.arange(2 * SR) / SR
     tones = torch.stack([0.1 * torch.sin(2 * np.pi * hz * time) for hz in (200, 4000)])
-    images = transfer.log_mel_image(tones)
+    images = mels.log_mel_image(tones)
     assert images.shape == (2, 3, 224, 224)
     low, high = images[:, 0].mean(-1).argmax(-1)
     assert low > high  # low frequencies at the bottom, row 223
-    assert torch.allclose(images, transfer.log_mel_image(tones / 10), atol=0.02)
+    assert torch.allclose(images, mels.log_mel_image(tones / 10), atol=0.02)
 
 
 def test_resemblyzer_in_stages_is_the_package_own_network():
@@ -150,6 +152,36 @@ def test_a_strategy_leaves_the_backbone_it_started_from_alone(clips, tmp_path):
     assert transfer.fingerprint(start) == before and row["trainable"] == sum(p.numel() for p in transfer.SpeakerNet(start, 4).parameters())
 
 
+def test_an_interrupted_table_goes_on_and_other_clips_are_trained_anew(clips, tmp_path, monkeypatch, capsys):
+    people, start = sorted(clips.table["speaker"].unique()), tiny()
+    settings = {"head only": dict(epochs=1, learning_rate=1e-3)}
+    first = speaker_strategies.table_of(start, start, clips, people, settings, ["head only"], (0,), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(speaker_strategies, "train_strategy", lambda *_, **__: pytest.fail("trained again"))
+        again = speaker_strategies.table_of(start, start, clips, people, settings, ["head only"], (0,), tmp_path)
+    assert np.array_equal(first[0].pop("right"), again[0].pop("right")) and first == again
+    other = speakers.Clips(clips.waves * 0.5, clips.table)
+    monkeypatch.setattr(speaker_strategies, "train_strategy", lambda *_, **__: {**first[0], "right": np.ones(2), "accuracy": 1.0})
+    assert speaker_strategies.table_of(start, start, other, people, settings, ["head only"], (0,), tmp_path)[0]["accuracy"] == 1
+
+
+def test_open_batch_norms_meet_the_clips_before_the_head_is_fitted_to_them():
+    net, inputs = transfer.SpeakerNet(tiny(), 3), 1e-4 * torch.randn(48, 1, 4000)  # far from the statistics that the network came with
+    speaker_strategies._meet(net, inputs)
+    with torch.no_grad():
+        resting, learning = (transfer.run(net.train(mode).stages.values(), inputs).std() for mode in (False, True))
+    assert 0.9 < resting / learning < 1.1
+
+
+def test_the_reading_says_what_the_rows_say():
+    rows = [{"strategy": name, "trainable": 10, "core_seconds": 2.0, "right": np.array(right, float), "accuracy": np.mean(right), "epochs": 4,
+             "best_epoch": best, "train_clips": 9} for name, right, best in (("head only", [1, 1, 0, 0], 2), ("last block", [1, 1, 1, 0], 4))]
+    table = speaker_strategies.summarise(rows, list("aabb"))
+    text = speaker_strategies.reading(table, 0.5)
+    assert table["accuracy"].tolist() == [0.5, 0.75] and "highest row is **last block**: 75.0%" in text
+    assert "changes accuracy by +25.0 points" in text and "may help them: last block." in text
+
+
 # --- which recordings teach, which test -------------------------------------------------------------------------------------
 
 def test_no_recording_word_or_session_stands_on_both_sides(voices, clips):
@@ -191,8 +223,8 @@ def test_equalising_takes_a_noise_floor_away():
     waves = [audio.set_level(np.concatenate([syllables(rng, 150, 1.0), np.zeros(SR, np.float32)])) for _ in range(24)]
     floors = [rng.standard_normal(2 * SR) * level for level in (3e-4, 3e-3) for _ in range(12)]
     raw = np.stack([wave + floor for wave, floor in zip(waves, floors)]).astype(np.float32)
-    even = speakers.equalise(raw)
-    assert np.allclose(audio.rms_db(even), speakers.LEVEL, atol=0.1)
+    even = equalising.equalise(raw)
+    assert np.allclose(audio.rms_db(even), equalising.LEVEL, atol=0.1)
 
     def gap(clips):
         levels = audio.rms_db(clips[:, 5 * SR // 4:])
@@ -201,13 +233,48 @@ def test_equalising_takes_a_noise_floor_away():
     assert gap(raw) > 15 and gap(even) < 1.5
 
 
+def test_a_pause_holds_the_common_noise_alone_and_speech_is_kept():
+    rng = np.random.default_rng(0)
+    speech = np.concatenate([syllables(rng, 150, 1.0), np.zeros(SR, np.float32)])
+    floors = [3e-4 * rng.standard_normal(2 * SR), 1e-3 * np.sin(np.arange(2 * SR) * 0.4)]  # two recordings with floors of their own
+    raw = np.stack([speech + floor for floor in floors]).astype(np.float32)
+    even, noise = equalising.equalise(raw), equalising.equalise(np.zeros_like(raw))
+    for place in range(2):
+        pause, speaking = slice(SR + SR // 4, None), slice(0, SR // 2)
+        assert np.corrcoef(even[place, pause], noise[place, pause])[0, 1] > 0.999
+        assert np.corrcoef(even[place, speaking], raw[place, speaking])[0, 1] > 0.95
+
+
+def test_silence_is_found_away_from_the_ends_of_speech():
+    ring = np.exp(-np.arange(SR) / 300) * np.sin(np.arange(SR) * 0.3)  # dies away by 30 dB in 65 ms
+    wave = np.concatenate([0.2 * np.sin(np.arange(SR) * 0.3), 0.2 * ring]).astype(np.float32)
+    silent = np.flatnonzero(equalising.pauses(wave)) * equalising.FRAME
+    assert silent.min() > 1.06 * SR and len(silent) > 40
+    wave[SR + SR // 4::800] = 0.2  # a click every 50 ms: no pause is long enough now
+    assert not equalising.pauses(wave)[SR // equalising.FRAME + 14:].any()
+
+
 def test_silence_only_holds_no_speech():
     rng = np.random.default_rng(1)
     wave = np.concatenate([0.2 * np.sin(np.arange(SR) * 0.3), 1e-4 * rng.standard_normal(SR)]).astype(np.float32)
-    quiet, places = speakers.silence_only(np.stack([wave, np.tile(wave[:SR], 2)]))
-    assert places.tolist() == [0]  # the second clip has none
+    quiet, places = equalising.silence_only(np.stack([wave, np.tile(wave[:SR], 2)]), most=3)
+    assert places.tolist() == [0, 0, 0] and quiet.shape == (3, SR // 4)  # the second clip has none; the first no more than asked for
     spectrum = np.abs(np.fft.rfft(quiet[0]))
-    assert spectrum[int(0.3 / (2 * np.pi) * len(wave))] < 10 * np.median(spectrum)
+    assert spectrum[round(0.3 / (2 * np.pi) * len(quiet[0]))] < 10 * np.median(spectrum)
+
+
+def test_the_recording_check_hears_a_noise_floor_and_not_an_equalised_one():
+    rng = np.random.default_rng(3)
+    rows, waves = [], []
+    for number, hum in enumerate((0.2, 0.5, 1.0, 1.6)):  # each person's recordings have a hum of their own
+        for part in ("Train",) * 6 + ("Test",) * 4:
+            speech = np.concatenate([syllables(rng, 150, 1.0), np.zeros(SR, np.float32)])
+            waves.append(speech + 5e-4 * np.sin(np.arange(2 * SR) * hum) + 1e-4 * rng.standard_normal(2 * SR))
+            rows.append({"speaker": f"p{number}", "part": part})
+    raw, table, people = np.stack(waves).astype(np.float32), pd.DataFrame(rows), [f"p{k}" for k in range(4)]
+    heard = speaker_use.recording_check("raw", raw, raw, table, people)
+    even = speaker_use.recording_check("even", equalising.equalise(raw), raw, table, people)
+    assert heard["silence"] > 0.95 and even["silence"] < 0.5 and even["chance_of"] == 4
 
 
 # --- learning ----------------------------------------------------------------------------------------------------------------
@@ -346,6 +413,33 @@ def test_an_unknown_or_missing_backbone_says_what_there_is(monkeypatch):
         transfer.backbone("vgg16")
     with pytest.raises(transfer.BackboneError, match="no stage 'block 9'"):
         transfer.SpeakerNet(tiny(), 3, after="block 9")
+
+
+def test_a_torchvision_that_does_not_fit_the_torch_is_named(tmp_path, monkeypatch):
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "torchvision", raising=False)
+    with pytest.raises(transfer.BackboneError, match="nms does not exist.*made for the torch that is here.*efficientnet_lite0"):
+        transfer.backbone("resnet18")
+
+
+@pytest.mark.parametrize("name, dim", [("resnet18", 512), ("vgg16", 25088)])
+def test_torchvision_networks_from_a_local_weight_file(name, dim, tmp_path):
+    try:
+        models = importlib.import_module("torchvision.models")
+    except (ImportError, RuntimeError, OSError) as error:
+        pytest.skip(f"torchvision does not load here: {error}")
+    theirs = getattr(models, name)(weights=None).eval()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    ours = transfer.backbone(name, tmp_path / "weights.pth", seed=1, pixels=64)
+    image = torch.randn(1, 3, 64, 64)
+    below = [theirs.features, theirs.avgpool] if name == "vgg16" else list(theirs.children())[:-1]
+    with torch.inference_mode():
+        features = transfer.run(ours.stages.values(), image)
+        assert features.shape == (1, dim) and torch.equal(features, transfer.run(below, image).flatten(1))
+    assert transfer.SpeakerNet(ours, 5).head.layers[0].weight.shape == (1024, dim)
+    with pytest.raises(CheckpointError, match="missing"):
+        transfer.backbone("vgg16" if name == "resnet18" else "resnet18", tmp_path / "weights.pth")
 
 
 def test_a_newcomer_with_a_taken_name_is_refused():

@@ -1,4 +1,4 @@
-"""Clips of people for recognising them: who, which recordings teach and which test, and what must not give a person away.
+"""Clips of people for recognising them: who, and which recordings teach and which test.
 
 A clip is float32 `(samples,)` at 16 kHz, made of whole recordings of one person put one after the other. A recording teaches (`Train`),
 chooses (`Val`) or tests (`Test`), never two of these; where the source allows, so does its session, and always its words.
@@ -17,9 +17,6 @@ from lib import audio
 SR = 16000
 SHORTEST = 1.0  # seconds of speech that a clip must have
 GAP = 0.35  # a person's test share: no less of the sessions than this, where they can be parted at all
-SILENT_DB = 35.0  # a frame this far under a clip's loud frames (95th percentile) holds no speech
-BAND = (100.0, 7000.0)  # Hz; above this some sources carry nothing
-NOISE_DB = 15.0  # how far under the speech the common noise floor lies
 LEVEL = -20.0  # dBFS
 
 
@@ -218,69 +215,7 @@ def _rate(path):
         return None
 
 
-# --- what must not give a person away --------------------------------------------------------------------------------------
-
-def equalise(waves, seed=0, band=BAND, noise_db=NOISE_DB):
-    """`(clips, samples)` with one level, one band and one noise floor, so that the recording itself tells less.
-
-    Cut to `band` in Hz (20 dB and more down 150 Hz outside), brought to -20 dBFS, pink noise added `noise_db` dB below, and cut again.
-    """
-    rng, shape = np.random.default_rng(seed), _band_shape(waves.shape[-1], band)
-    out = np.empty_like(waves)
-    for place, wave in enumerate(waves):
-        speech = np.fft.irfft(np.fft.rfft(wave) * shape, len(wave))
-        noise = np.fft.irfft(_pink_spectrum(rng, len(wave)) * shape, len(wave))
-        speech, noise = speech / _rms(speech), noise / _rms(noise) * 10 ** (-noise_db / 20)
-        out[place] = audio.set_level((speech + noise).astype(np.float32), LEVEL)
-    return out
-
-
-def _band_shape(samples, band):
-    """Gain a bin of a real FFT: 1 inside the band, falling by a half cosine over 150 Hz outside."""
-    hz = np.fft.rfftfreq(samples, 1 / SR)
-    outside = np.clip(np.maximum(band[0] - hz, hz - band[1]) / 150, 0, 1)
-    return 0.5 + 0.5 * np.cos(np.pi * outside)
-
-
-def _pink_spectrum(rng, samples):
-    bins = samples // 2 + 1
-    return (rng.standard_normal(bins) + 1j * rng.standard_normal(bins)) / np.sqrt(np.maximum(np.arange(bins), 1))
-
-
-def _rms(wave):
-    return max(float(np.sqrt(np.mean(np.square(wave)))), 1e-9)
-
-
-def silence_only(waves, like=None, least=0.25, frame=320):
-    """What is left of each clip when the speech is taken out: its silent frames, repeated to the clip's length, at one level.
-
-    like: the clips in which to look for silence (default: `waves` themselves), for equalised copies the clips before that. Returns
-    (clips `(n, samples)`, the places they came from `(n,)`); a clip with under `least` s of silence is left out.
-    """
-    kept, places = [], []
-    for place, (wave, clean) in enumerate(zip(waves, waves if like is None else like)):
-        count = len(clean) // frame
-        power = np.square(clean[: count * frame].astype(np.float64)).reshape(count, frame).mean(1)
-        levels = 10 * np.log10(power + 1e-12)
-        quiet = levels < np.percentile(levels, 95) - SILENT_DB
-        if quiet.sum() * frame >= least * SR:
-            rest = wave[: count * frame].reshape(count, frame)[quiet].reshape(-1)
-            kept.append(audio.set_level(np.resize(rest, len(wave)), LEVEL))
-            places.append(place)
-    return np.stack(kept) if kept else np.zeros((0, waves.shape[-1]), np.float32), np.array(places, dtype=int)
-
-
-def mean_spectrum(waves, bands=64):
-    """The average log spectrum of each clip in dB, `(clips, bands)`, without its mean: no word is left in it, only the colour."""
-    import torch
-
-    from lib.models.transfer import mel_power
-
-    with torch.inference_mode():
-        decibels = torch.cat([10 * torch.log10(mel_power(torch.from_numpy(part), bands, 512, 256).mean(1) + 1e-10)
-                              for part in np.array_split(waves, max(len(waves) // 32, 1))])
-    return decibels - decibels.mean(1, keepdim=True)
-
+# --- two who say the same ---------------------------------------------------------------------------------------------------
 
 def same_words(voices):
     """Two people of one language saying the same words: the longest such pair of recordings, as two rows of `voices`.

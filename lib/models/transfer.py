@@ -10,17 +10,14 @@ import zlib
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.utils import ModelOutput
 
 from lib.models.checkpoint import CheckpointError, fill, read_weights
+from lib.models.mels import log_mel_image, mel_filters, mel_power, mel_windows
 
-SR = 16000
-IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, in [0, 1]
-RANGE_DB = 60.0  # from the loudest point of a log-mel image down to black
 TORCHVISION = {"vgg16": ("VGG16_Weights", 25088), "resnet18": ("ResNet18_Weights", 512), "resnet50": ("ResNet50_Weights", 2048)}
 PICTURED = ("efficientnet_lite0", *TORCHVISION)
 KNOWN = ("efficientnet_lite0", "resemblyzer", "xvector", *TORCHVISION)
@@ -55,8 +52,9 @@ def backbone(name="efficientnet_lite0", weights="pretrained", seed=0, pixels=224
 
     name: efficientnet_lite0 (ImageNet, offline), resemblyzer (speech, offline), xvector (the starter's speaker encoder), vgg16,
     resnet18, resnet50 (ImageNet, with the package torchvision). weights: "pretrained", "random" (the control), or a path: a weight
-    file of that architecture; for xvector a folder with a ConVoiFilter. pixels: side of the pictures (112: a quarter of the work). Raises `BackboneError` for a name or package that is not
-    there, `CheckpointError`, naming the tensors, for a weight file of another architecture.
+    file of that architecture; for xvector a folder with a ConVoiFilter. pixels: side of the pictures (112: a quarter of the work).
+    Raises `BackboneError` for a name or package that is not there, `CheckpointError`, naming the tensors, for a weight file of another
+    architecture.
     """
     if name not in KNOWN:
         raise BackboneError(f"unknown backbone {name!r}; known are: {', '.join(KNOWN)}")
@@ -65,53 +63,6 @@ def backbone(name="efficientnet_lite0", weights="pretrained", seed=0, pixels=224
         torch.manual_seed(seed)
         made = make(name, str(weights), pixels) if name in PICTURED else make(name, str(weights))
         return made.eval()
-
-
-# --- what goes in ----------------------------------------------------------------------------------------------------------
-
-def mel_filters(bands, n_fft, low=0.0, high=SR / 2):
-    """Triangles on Slaney's mel scale, each of unit area in Hz: `(bands, n_fft // 2 + 1)`. Source: Slaney, Auditory Toolbox, 1998."""
-    def to_mel(hz):
-        return np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4))
-
-    def to_hz(mel):
-        return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
-
-    edges = to_hz(np.linspace(to_mel(low), to_mel(high), bands + 2))
-    lower, centre, upper, bins = edges[:-2, None], edges[1:-1, None], edges[2:, None], np.arange(n_fft // 2 + 1) * SR / n_fft
-    rise, fall = (bins - lower) / (centre - lower), (upper - bins) / (upper - centre)
-    return torch.from_numpy((np.maximum(0, np.minimum(rise, fall)) * 2 / (upper - lower)).astype(np.float32))
-
-
-def mel_power(waves, bands, n_fft, hop, low=0.0, high=SR / 2):
-    """Mel power spectra of `(batch, samples)`: `(batch, frames, bands)`, Hann window, centred frames."""
-    window = torch.hann_window(n_fft, device=waves.device)
-    spectra = torch.stft(waves, n_fft, hop, window=window, center=True, pad_mode="constant", return_complex=True)
-    return spectra.abs().square().transpose(1, 2) @ mel_filters(bands, n_fft, low, high).to(waves).T
-
-
-def log_mel_image(waves, size=224):
-    """A log-mel picture of each wave for an ImageNet network: `(batch, 3, size, size)`, low frequencies at the bottom.
-
-    128 mel bands from 60 to 7,600 Hz, 60 dB from white to black measured from each picture's loudest point, resized, the same in the
-    three colours, normalised as ImageNet's pictures are.
-    """
-    decibels = 10 * torch.log10(mel_power(waves, 128, 512, 160, 60.0, 7600.0) + 1e-10)
-    grey = ((decibels - decibels.amax((1, 2), keepdim=True)) / RANGE_DB + 1).clamp(0, 1).transpose(1, 2).flip(1)
-    grey = F.interpolate(grey[:, None], (size, size), mode="bilinear", align_corners=False)
-    mean, std = (torch.tensor(values, device=waves.device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
-    return (grey - mean) / std
-
-
-def mel_windows(waves, frames=160, hop=80):
-    """Mel spectra in windows of 1.6 s, half overlapping, as Resemblyzer was trained on: `(batch, windows, 160, 40)`.
-
-    Waves are brought to -30 dBFS; one under 1.6 s is repeated.
-    """
-    waves = waves * 10 ** (-30 / 20) / waves.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
-    shortest = frames * 160
-    waves = waves.repeat(1, -(-shortest // waves.shape[1])) if waves.shape[1] < shortest else waves
-    return mel_power(waves, 40, 400, 160).unfold(1, frames, hop).transpose(2, 3)
 
 
 # --- the networks ----------------------------------------------------------------------------------------------------------
@@ -217,9 +168,10 @@ def _xvector(name, weights):
 def _package(module, name):
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise BackboneError(f"{name} needs the package {module}, which does not load here ({error}). Install it, or use one of: "
-                            "efficientnet_lite0, resemblyzer, xvector.") from error
+    except (ImportError, RuntimeError, OSError) as error:  # the last two: torchvision beside a torch it was not built for
+        hint = "the release made for the torch that is here, from the same index" if module == "torchvision" else "pip install -r requirements.txt"
+        raise BackboneError(f"{name} needs the package {module}, which does not load here ({type(error).__name__}: {error}). Install it "
+                            f"({hint}), or use one of: efficientnet_lite0, resemblyzer, xvector.") from error
 
 
 def _load(model, weights):
@@ -296,6 +248,8 @@ class SpeakerNet(nn.Module):
 
     def forward(self, inputs, label=None):
         """inputs: what `prepare` or the stage `after` gave, `(batch, ...)`; label: `(batch,)` -> `SpeakerOutput`."""
+        if inputs.ndim == 4:  # maps with their channels last take a third less time on a CPU
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         features = run(self.stages.values(), inputs)
         logits = self.head(features)
         return SpeakerOutput(None if label is None else F.cross_entropy(logits, label), logits, features)
