@@ -77,6 +77,9 @@ def _steps(sizes, strategy, variant, folder, steps, device, batch, items=None, l
     table = freezing.freeze(model, **STRATEGIES[strategy])
     if variant["cache"]:
         data, _, collate, _ = prefix.prepare(model, data, Noise(1), collate, 8, variant["precision"], device, folder=folder)
+    if variant.get("compiled"):
+        for block in model.enh_model.separator.conformer.encoders:
+            block.compile(dynamic=False)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-5)
     accepted, filled, seconds = training.accepted_by(model), time.perf_counter() - started, []
     model.train()
@@ -106,7 +109,7 @@ def training_table(sizes, strategies, steps, device, variants=VARIANTS, say=prin
                 rows.append({"strategy": strategy, **variant, "trainable": trainable, "seconds": seconds, "memory_mb": memory})
                 plain = next(row for row in rows if row["strategy"] == strategy)
                 rows[-1] |= {"faster": plain["seconds"] / seconds, "memory_share": memory / plain["memory_mb"]}
-                say(f"{strategy:<13} {variant['attention']:<5} {variant['precision']} {'cached' if variant['cache'] else 'uncached':<8} "
+                say(f"{strategy:<13} {variant['attention']:<5} {variant['precision']} {'cached' if variant['cache'] else 'uncached':<8} {'compiled ' * variant.get('compiled', False)}"
                     f"{seconds:6.2f} s  x {rows[-1]['faster']:.2f}  {memory:6.0f} MB")
     return pd.DataFrame(rows)
 
@@ -179,6 +182,7 @@ def main(arguments=None):
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8], help="chunks at a time in inference")
     parser.add_argument("--profile", metavar="STRATEGY", help="instead: where the time of a cached bf16 step goes")
     parser.add_argument("--comparison", action="store_true", help="instead: all strategies, five epochs each, plain and fast")
+    parser.add_argument("--compiled", metavar="STRATEGY", help="instead: a cached bf16 step as it is, and with torch.compile on the blocks")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=None, help="beginning of the names of the CSV files")
     options = parser.parse_args(arguments)
@@ -186,6 +190,9 @@ def main(arguments=None):
     print(f"{options.size} size, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if options.profile:
         print(profile(sizes, options.profile, FAST, device).round(3).to_string(index=False))
+        return
+    if options.compiled:
+        training_table(sizes, [options.compiled], options.steps, device, [FAST, {**FAST, "compiled": True}])
         return
     tables = {}
     if options.comparison:
