@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lib import runs
 from lib.freezing import is_held
 
 NEED_MODE = (torch.nn.Dropout, torch.nn.modules.batchnorm._BatchNorm)
@@ -131,6 +132,7 @@ def fill(model, data, known, stage, collate, folder, precision, device, batch_si
             part.unlink(missing_ok=True)
         for module, mode in modes.items():
             module.training = mode
+    runs.hand_back_memory()  # so that what filling took is not on top of what training takes
     return places
 
 

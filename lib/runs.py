@@ -175,6 +175,16 @@ def set_aside(out):
     return place
 
 
+def hand_back_memory():
+    """Return freed memory to the system where the C library can (Linux); elsewhere nothing happens."""
+    import ctypes
+    import gc
+
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 class PeakMemory:
     """Measure the memory, in MB, that a stretch of code takes on top of what was there: `with PeakMemory(device) as peak: ...; peak.mb`.
 
@@ -201,17 +211,11 @@ class PeakMemory:
             self.mb = (self._peak - self._base) / 2**20
 
     def _start_sampling(self):
-        import ctypes
-        import gc
         import threading
 
         import psutil  # accelerate brings it
 
-        gc.collect()
-        try:
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-        except (OSError, AttributeError):
-            pass
+        hand_back_memory()
         process, self._stop = psutil.Process(), threading.Event()
         self._base = self._peak = process.memory_info().rss
 
