@@ -178,9 +178,7 @@ def set_aside(out):
 def hand_back_memory():
     """Return freed memory to the system where the C library can (Linux); elsewhere nothing happens."""
     import ctypes
-    import gc
 
-    gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
@@ -211,10 +209,12 @@ class PeakMemory:
             self.mb = (self._peak - self._base) / 2**20
 
     def _start_sampling(self):
+        import gc
         import threading
 
         import psutil  # accelerate brings it
 
+        gc.collect()
         hand_back_memory()
         process, self._stop = psutil.Process(), threading.Event()
         self._base = self._peak = process.memory_info().rss
