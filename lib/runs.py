@@ -214,7 +214,7 @@ class PeakMemory:
 
         import psutil  # accelerate brings it
 
-        gc.collect()
+        gc.collect(1)  # young objects alone: a full search takes a second where much is loaded
         hand_back_memory()
         process, self._stop = psutil.Process(), threading.Event()
         self._base = self._peak = process.memory_info().rss
