@@ -109,7 +109,8 @@ def training_table(sizes, strategies, steps, device, variants=VARIANTS, say=prin
                 rows.append({"strategy": strategy, **variant, "trainable": trainable, "seconds": seconds, "memory_mb": memory})
                 plain = next(row for row in rows if row["strategy"] == strategy)
                 rows[-1] |= {"faster": plain["seconds"] / seconds, "memory_share": memory / plain["memory_mb"]}
-                say(f"{strategy:<13} {variant['attention']:<5} {variant['precision']} {'cached' if variant['cache'] else 'uncached':<8} {'compiled ' * variant.get('compiled', False)}"
+                kind = " ".join([variant["precision"], "cached" if variant["cache"] else "uncached", *["compiled"] * variant.get("compiled", False)])
+                say(f"{strategy:<13} {variant['attention']:<5} {kind:<22} "
                     f"{seconds:6.2f} s  x {rows[-1]['faster']:.2f}  {memory:6.0f} MB")
     return pd.DataFrame(rows)
 

@@ -3,7 +3,6 @@
 Everything is trained by `lib.training.fit`; clips are as `lib.data.speakers` makes them.
 """
 import copy
-import json
 import tempfile
 import time
 import zlib
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import freezing, training
+from lib import freezing, runs, training
 from lib.models import transfer
 from lib.speaker_training import by_person, features, labels_of
 
@@ -45,16 +44,13 @@ def table_of(backbone, control, clips, people, settings, strategies=(*STRATEGIES
 
 def _kept(file, made_of):
     """The row in `file` if it was made of just that, else None."""
-    found = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
+    found = runs.read_json(file) if file and file.is_file() else {}
     return {**found["row"], "right": np.array(found["row"]["right"])} if found.get("made_of") == made_of else None
 
 
 def _keep(file, made_of, row):
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps({"made_of": made_of, "row": {**row, "right": row["right"].tolist()}}), encoding="utf-8")
-        part.replace(file)
+        runs.write_json(file, {"made_of": made_of, "row": {**row, "right": row["right"].tolist()}})
 
 
 class Items(torch.utils.data.Dataset):
