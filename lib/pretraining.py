@@ -10,6 +10,7 @@ A second call goes on from the last checkpoint; with fewer steps the learning ra
 """
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
@@ -175,14 +176,15 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
         def _get_train_sampler(self, *args, **kwargs):  # items are already random; their order makes a resume exact
             return SequentialSampler(self.train_dataset)
 
-    gpu = torch.cuda.is_available()
+    gpu, learning_rate = torch.cuda.is_available(), learning_rate * int(os.environ.get("WORLD_SIZE", 1)) ** 0.5  # a batch as many times larger
     arguments = TrainingArguments(
         output_dir=str(out), max_steps=steps, per_device_train_batch_size=batch_size, per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate, warmup_steps=min(300, steps // 10), weight_decay=0.01, max_grad_norm=1.0,
         lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": int(decay * steps), "min_lr_ratio": 0.01},
         bf16=True, use_cpu=not gpu, eval_strategy="steps", eval_steps=every, save_steps=every, save_total_limit=2,
         logging_steps=every, logging_first_step=True, dataloader_num_workers=workers, dataloader_persistent_workers=workers > 0,
-        report_to="none", disable_tqdm=True, remove_unused_columns=False, label_names=["target"], seed=0)
+        report_to="none", disable_tqdm=True, remove_unused_columns=False, label_names=["target"], seed=0,
+        ddp_backend="gloo" if "RANK" in os.environ and not gpu else None, ddp_find_unused_parameters=False)
     trainer = InOrder(model=module, args=arguments, train_dataset=data, eval_dataset=val,
                       compute_metrics=lambda p: {"score": float(np.mean(p.predictions))})
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
@@ -197,7 +199,9 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, nargs=3, default=(3000, 3000, 9000), metavar=("DISTIL", "JOINT", "EXTRACT"))
     parser.add_argument("--batch-size", type=int, default=8, help="mixtures a step; each gives two answers")
     parser.add_argument("--seconds", type=float, default=2.4, help="length of a training mixture")
-    parser.add_argument("--copies", type=int, default=12, help="made-up voices a real one (pitch and vocal tract changed)")
+    parser.add_argument("--voices", nargs="+", default=["debian", "acted", "synthesised"], choices=["debian", "acted", "synthesised"],
+                        help="who is heard: Train people of the Debian voices, actors in two games, synthesisers built from real people")
+    parser.add_argument("--copies", type=int, default=4, help="made-up voices a real one (pitch and vocal tract changed); one a synthesised one")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
@@ -205,6 +209,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     import pandas as pd
 
+    from lib.data import debian, spoken
     from lib.data import voices as sources
     from lib.data.streaming import EndlessMixtures
     from lib.data.voice_making import make_voices
@@ -212,8 +217,11 @@ def main(arguments=None):
 
     torch.manual_seed(options.seed)
     voices, music = sources.load("debian"), sources.background_music()
-    heard, unheard = voices[voices.split == "Train"], voices[voices.split == "Val"]
-    heard = pd.concat([heard, make_voices(heard, options.copies, seed=options.seed)], ignore_index=True)
+    unheard, tables = voices[voices.split == "Val"], []
+    for source in options.voices:
+        found = {"debian": lambda: voices[voices.split == "Train"], "acted": lambda: debian.load(table=debian.ACTED), "synthesised": spoken.load}[source]()
+        tables += [found, make_voices(found, 1 if source == "synthesised" else options.copies, seed=options.seed)]
+    heard = pd.concat(tables, ignore_index=True)
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
     if options.start:
         model.load_state_dict(ConVoiFilter.from_pretrained(options.start, xvector_front=SIZES["xvector_front"]).float().state_dict())
@@ -223,13 +231,16 @@ def main(arguments=None):
     few = EndlessMixtures(heard, 2000, options.seed, options.seconds, 3.2, music=music, both=True)
     teacher = Teacher().whiten(few) if steps["distil"] or steps["joint"] else None
     for number, stage in enumerate(STAGES):
-        data = EndlessMixtures(heard, max(1, steps[stage]) * options.batch_size, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True, plain=PLAIN)
+        items = max(1, steps[stage]) * options.batch_size * int(os.environ.get("WORLD_SIZE", 1))
+        data = EndlessMixtures(heard, items, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True, plain=PLAIN)
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
         module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
         if steps[stage]:
             train(module, data, val, options.out / stage, steps[stage], STAGES[stage][0], options.batch_size, STAGES[stage][1], options.workers, options.every)
         if stage == "distil" and steps[stage]:
             solve(model.xvector_model.eval(), teacher, few)
+    if int(os.environ.get("RANK", 0)):
+        return
     model.half().save_pretrained(options.out / "model")
     score(options.out / "model", voices, music).to_csv(options.out / "scores.csv", index=False)
     print(f"saved {options.out / 'model'} after {(time.time() - start) / 60:.1f} minutes")

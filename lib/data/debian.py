@@ -8,10 +8,12 @@ import hashlib
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tarfile
 import tempfile
 import warnings
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -22,8 +24,10 @@ from tqdm.auto import tqdm
 
 from lib import audio
 from lib.data import cache_dir
+from lib.data.containers import CONTAINERS, inside
 
 TABLE = Path(__file__).with_name("voices_debian.csv")
+ACTED = Path(__file__).with_name("voices_acted.csv")  # actors in two games: pretraining hears them too, nothing else does
 MUSIC_PACKAGE = "asterisk-moh-opsound-g722"
 DECODE_VERSION = 2  # raise when trimming or decoding changes, so that caches made before are not used
 LEFT_OUT = "-"  # stands for the speaker in the committed table where a file is to be left out
@@ -159,20 +163,23 @@ def open_deb(deb):
 def unpack(deb, patterns, folder):
     """Write the files of `deb` that match one of `patterns` into `folder`, one at a time.
 
-    Yields (number of the first pattern that matches, name inside the package, path). Raises `VoicesError` for a damaged .deb.
+    Yields (number of the first pattern that matches, name inside the package, path); recordings inside a container
+    (`lib.data.containers`) are files of their own. Raises `VoicesError` for a damaged .deb.
     """
     regexes = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
     try:
         with open_deb(deb) as tar:
             for number, member in enumerate(tar):
-                name = "/" + member.name.removeprefix("./")
-                row = next((row for row, regex in enumerate(regexes) if regex.match(name)), None)
-                if row is None or not member.isfile():
+                outer = "/" + member.name.removeprefix("./")
+                if not member.isfile() or not (outer.endswith(CONTAINERS) or any(regex.match(outer) for regex in regexes)):
                     continue
-                path = Path(folder) / f"{number}{PurePosixPath(name).suffix}"
-                path.write_bytes(tar.extractfile(member).read())
-                yield row, name, path
-    except (tarfile.TarError, EOFError, ValueError) as error:
+                for inner, (name, data) in enumerate(inside(outer, tar.extractfile(member).read())):
+                    row = next((row for row, regex in enumerate(regexes) if regex.match(name)), None)
+                    if row is not None:
+                        path = Path(folder) / f"{number}-{inner}{PurePosixPath(name).suffix}"
+                        path.write_bytes(data)
+                        yield row, name, path
+    except (tarfile.TarError, zipfile.BadZipFile, struct.error, EOFError, ValueError) as error:
         raise VoicesError(f"{deb}: the package is damaged ({error}). Delete this file and run again.") from error
 
 
