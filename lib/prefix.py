@@ -138,8 +138,7 @@ def fill(model, data, known, stage, collate, folder, precision, device, batch_si
 
 def compute(model, batch, names, chunks):
     """The tensors called `names` of a batch, each `(batch, chunks, ...)`, from one pass through the front of `model`."""
-    mix = torch.nn.functional.pad(batch["mix"], (0, chunks * model.chunk - batch["mix"].shape[1]))
-    pieces, items, conformer = mix.reshape(-1, model.chunk), len(mix), model.enh_model.separator.conformer
+    (pieces, _), items, conformer = model.cut(batch["mix"], batch.get("lengths"), chunks), len(batch["mix"]), model.enh_model.separator.conformer
     statistics = {"enrolled": model.enrollment_statistics(batch["enrollment"], batch.get("enrollment_lengths")).repeat_interleave(chunks, 0),
                   "heard": model.xvector_model.statistics(pieces)}
     embeddings = {name: model.xvector_model.embedding(value) for name, value in statistics.items()}
@@ -191,7 +190,7 @@ def _key(model, stage, waves, precision):
         parts += [model.filter_condition_transform, conformer.embed, *conformer.encoders[: int(stage.removeprefix("hidden_"))]]
     config = model.config  # what the shapes of the weights do not tell
     digest = hashlib.sha256(f"{stage} {waves} {precision} {model.chunk} {config.hop_length} {config.aheads} {config.magnitude_power} "
-                            f"{config.xvector_front}".encode())
+                            f"{config.xvector_front} {config.fill}".encode())
     for part in parts:
         for name, tensor in part.state_dict().items():
             digest.update(name.encode() + tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())  # of any dtype

@@ -25,7 +25,7 @@ from lib.losses import negative_si_snr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
 SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768, xvector_front="log",
-             magnitude_power=0.3, dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
+             magnitude_power=0.3, fill="repeat", dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
 STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.8)}  # learning rate, and over which last part of the steps it falls
 PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
 WINDOW = 160  # frames of 10 ms that the teacher hears at a time

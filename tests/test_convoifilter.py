@@ -82,6 +82,26 @@ def test_lengths_hide_what_is_padded(model):
     assert both.est[1, len(mix):].any()
 
 
+def test_fill_repeats_a_wave_where_the_public_graph_puts_zeros(model):
+    mix, _, enrollment = signals()  # 7.3 s and 3.2 s, in chunks of 5 s
+    again = ConVoiFilter(ConVoiFilterConfig.from_enh_args(ENH_ARGS, fill="repeat")).eval()
+    again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        known = again.embed(enrollment)
+        assert torch.allclose(known, model.embed(enrollment.repeat(2)[:80000]), atol=1e-5)
+        assert not torch.allclose(known, model.embed(enrollment), atol=1e-2)
+        both = torch.nn.functional.pad(torch.stack([enrollment, enrollment]), (0, 50000))  # in a batch beside longer ones the same
+        assert torch.allclose(again.embed(both, lengths=[len(enrollment), len(enrollment) + 50000])[0], known[0], atol=1e-5)
+        whole = again(mix[None], embedding=known).est[0]
+        padded = torch.nn.functional.pad(mix, (0, 90000))[None]
+        assert torch.allclose(again(padded, lengths=[len(mix)], embedding=known).est[0, : len(mix)], whole, atol=1e-5)
+        doubled = model(mix.repeat(2)[None], embedding=known).est[0, : len(mix)]
+        assert torch.allclose(doubled, whole, atol=1e-5)  # 7.3 s and 2.7 s of it again
+    assert np.allclose(again.extract(mix.numpy(), enrollment.numpy()), whole.numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match="fill must be 'zeros' or 'repeat'"):
+        ConVoiFilterConfig(fill="ones")
+
+
 def test_attention_by_distance_equals_the_plain_sum():
     torch.manual_seed(0)
     attention, x = RelativeAttention(16, 2, 0.0).eval(), torch.randn(1, 5, 16)

@@ -11,10 +11,10 @@ STAGES = {  # arguments of `freeze` -> the stage that may be cached
     "embeddings": dict(depth=1, open_pre_ffn=1), "statistics": dict(depth=1, open_spk_ffn=1)}
 
 
-def tiny(seed=0):
+def tiny(seed=0, fill="zeros"):
     torch.manual_seed(seed)
     return ConVoiFilter(ConVoiFilterConfig(adim=32, aheads=2, layers=3, linear_units=48, xvector_dim=16, xvector_channels=16, xvector_pool=24,
-                                           enh_chunk_size=0.5, hop_length=256))
+                                           enh_chunk_size=0.5, hop_length=256, fill=fill))
 
 
 class Waves(torch.utils.data.Dataset):
@@ -86,9 +86,9 @@ def test_cached_loss_and_gradient_are_those_of_the_whole_graph(stage):
     assert difference.norm() < 0.02 * whole.norm() and whole.norm() > 0
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_cached_loss_in_evaluation(stage):
-    model = tiny()
+@pytest.mark.parametrize("stage, fill", [*((stage, "zeros") for stage in STAGES), ("hidden_2", "repeat"), ("statistics", "repeat")])
+def test_cached_loss_in_evaluation(stage, fill):
+    model = tiny(fill=fill)
     freezing.freeze(model, **STAGES[stage])
     train, _, collate, _ = ready(model)
     batch, cached = training.pad([Waves()[i] for i in range(4)]), collate([train[i] for i in range(4)])
@@ -131,6 +131,9 @@ def test_second_call_computes_nothing_and_other_weights_or_data_compute_anew(own
     ready(model, data=Waves(seed=9))
     ready(model, precision="bf16")
     assert len(set(own_cache.glob("*.npy"))) == 2 * len(first) + 1 + 2
+    model.config.fill = "repeat"
+    ready(model)
+    assert len(set(own_cache.glob("*.npy"))) == 3 * len(first) + 1 + 2
 
 
 def test_limit_falls_back_to_embeddings_and_says_so(own_cache):

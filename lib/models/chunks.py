@@ -84,9 +84,18 @@ def _overlap_add(model, wave, embedding, chunk, shared, batch, progress):
     weights = fade(chunk, shared)
     est, total = torch.zeros(starts[-1] + chunk), torch.zeros(starts[-1] + chunk)
     for group in progress([starts[i: i + batch] for i in range(0, len(starts), batch)]):
-        pieces = torch.stack([torch.nn.functional.pad(wave[s: s + chunk], (0, max(0, s + chunk - samples))) for s in group])
+        pieces = torch.stack([_piece(wave, s, chunk, model.config.fill) for s in group])
         out = model.separate(pieces.to(embedding.device), embedding.expand(len(group), -1)).float().cpu()
         for start, piece in zip(group, out):
             est[start: start + chunk] += piece * weights
             total[start: start + chunk] += weights
     return (est / total)[:samples]
+
+
+def _piece(wave, start, chunk, fill):
+    """`chunk` samples from `start` on; behind the end of the wave what `ConVoiFilter.cut` puts there."""
+    if start + chunk <= len(wave):
+        return wave[start: start + chunk]
+    if fill == "repeat":
+        return wave[torch.arange(start, start + chunk) % len(wave)]
+    return torch.nn.functional.pad(wave[start:], (0, start + chunk - len(wave)))

@@ -44,6 +44,8 @@ class ConVoiFilterConfig(PreTrainedConfig):
 
     magnitude_power: exponent on the magnitudes that enter the Conformer (1 is the public graph; 0.3 compresses).
     xvector_channels, xvector_pool: widths inside the x-vector. xvector_front: "public", or "log" to keep the long-term spectrum (`SincNet`).
+    fill: what stands behind the end of a wave that does not fill its last chunk: "zeros" (public), or "repeat", the wave again, so that
+    what the x-vector averages over time is speech alone.
     enh_args: the public config's nested form, wins where given.
     """
 
@@ -52,16 +54,18 @@ class ConVoiFilterConfig(PreTrainedConfig):
     def __init__(self, enh_args=None, sample_rate=16000, enh_chunk_size=5, n_fft=512, hop_length=128, adim=1024, aheads=8, layers=4,
                  linear_units=896, kernel_size=5, dropout=0.1, positional_dropout=0.1, attention_dropout=0.1, condition_dropout=0.3,
                  xvector_dim=512, xvector_channels=512, xvector_pool=1500, xvector_front="public",
-                 magnitude_power=1.0, **kwargs):
+                 magnitude_power=1.0, fill="zeros", **kwargs):
         sizes = dict(n_fft=n_fft, hop_length=hop_length, adim=adim, aheads=aheads, layers=layers, linear_units=linear_units,
                      kernel_size=kernel_size, dropout=dropout, positional_dropout=positional_dropout,
                      attention_dropout=attention_dropout, xvector_dim=xvector_dim)
         sizes.update(_sizes_from(enh_args) if enh_args else {})
         if sizes["adim"] % sizes["aheads"]:
             raise ValueError(f"adim ({sizes['adim']}) must be a multiple of aheads ({sizes['aheads']})")
+        if fill not in ("zeros", "repeat"):
+            raise ValueError(f"fill must be 'zeros' or 'repeat', got {fill!r}")
         for name, value in sizes.items():
             setattr(self, name, value)
-        self.sample_rate, self.enh_chunk_size = sample_rate, enh_chunk_size
+        self.fill, self.sample_rate, self.enh_chunk_size = fill, sample_rate, enh_chunk_size
         self.condition_dropout, self.magnitude_power = condition_dropout, magnitude_power
         self.xvector_channels, self.xvector_pool, self.xvector_front = xvector_channels, xvector_pool, xvector_front
         super().__init__(**kwargs)
@@ -135,7 +139,7 @@ class ConVoiFilter(PreTrainedModel):
     def enrollment_statistics(self, enrollment, lengths=None):
         """What the last Linear of the x-vector sees of an enrollment, `(batch, 2 * pool)`, averaged over its 5 s pieces."""
         enrollment = enrollment[None] if enrollment.dim() == 1 else enrollment
-        pieces, count = self._pieces(enrollment)
+        pieces, count = self.cut(enrollment, lengths)
         statistics = self.xvector_model.statistics(pieces).view(enrollment.shape[0], count, -1)
         if lengths is None:
             return statistics.mean(1)
@@ -153,7 +157,7 @@ class ConVoiFilter(PreTrainedModel):
         """
         if sum(given is not None for given in (embedding, enrollment, prefix)) != 1:
             raise ValueError("give either embedding or enrollment, and not both")
-        pieces, count = self._pieces(mix)
+        pieces, count = self.cut(mix, lengths)
         if prefix is None:
             embedding = self.embed(enrollment, enrollment_lengths) if embedding is None else embedding
             if embedding.shape[0] != mix.shape[0]:
@@ -224,11 +228,17 @@ class ConVoiFilter(PreTrainedModel):
             self._windows[str(device)] = torch.hann_window(self.config.n_fft, device=device)
         return self._windows[str(device)]
 
-    def _pieces(self, wave):
-        """Cut `(batch, samples)` into zero-padded chunks: `(batch * count, chunk)` and the count a row."""
-        count = max(1, math.ceil(wave.shape[1] / self.chunk))
-        padded = F.pad(wave, (0, count * self.chunk - wave.shape[1]))
-        return padded.reshape(-1, self.chunk), count
+    def cut(self, wave, lengths=None, count=None):
+        """Cut `(batch, samples)` into `count` chunks a row, default as many as it takes: `(batch * count, chunk)` and the count.
+
+        Behind the end of a row (lengths, `(batch,)`, default all samples) stand zeros, or with the config's fill "repeat" the row again.
+        """
+        count = count or max(1, math.ceil(wave.shape[1] / self.chunk))
+        if self.config.fill == "repeat":
+            ends = torch.full((len(wave),), wave.shape[1]) if lengths is None else torch.as_tensor(lengths)
+            places = torch.arange(count * self.chunk, device=wave.device)[None] % ends.to(wave.device)[:, None].clamp_min(1)
+            return wave.gather(1, places).reshape(-1, self.chunk), count
+        return F.pad(wave, (0, count * self.chunk - wave.shape[1])).reshape(-1, self.chunk), count
 
     def extract(self, mix, enrollment, sr=16000, overlap=0.0, batch=8, progress=None, precision="fp32"):
         """Pull the enrolled person out of `mix`, of any length and at any rate; the everyday way to use the model.
