@@ -55,7 +55,7 @@ def main(arguments=None):
     """Print both for the model in a folder, and for the teacher of its speaker encoder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--split", choices=("Val", "Test"), default="Test")
+    parser.add_argument("--split", choices=("Train", "Val", "Test"), default="Test")
     parser.add_argument("--items", type=int, default=300, help="mixtures a condition")
     options = parser.parse_args(arguments)
     from lib.data import voices as sources
