@@ -1,12 +1,14 @@
 """How the starter in `pretrained/starter` was made: `python -m lib.pretraining OUT`. One resumable command, one seed.
 
-Three stages, all on mixtures made on the fly (`lib.data.streaming`) of Train speakers
-and of voices made of theirs (`lib.data.voice_making`):
+Three stages, all on mixtures made on the fly (`lib.data.streaming`) of Train speakers, of actors in two games (`debian.ACTED`), of
+synthesised voices (`lib.data.spoken`) and of voices made of all theirs (`lib.data.voice_making`):
 1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
 2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside it.
 3. extract: the x-vector stands still, which makes a step nearly twice as fast; the learning rate falls to its end.
-A second call goes on from the last checkpoint; with fewer steps the learning rate falls sooner.
+A second call goes on from the last checkpoint; with fewer steps the learning rate falls sooner. Several processes
+(`python -m torch.distributed.run --nproc_per_node=2 --module lib.pretraining -- OUT`, once the synthesised voices are there) share
+each step: as many batches at once, the learning rate times the root of their number.
 """
 import argparse
 import json

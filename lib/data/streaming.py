@@ -32,7 +32,7 @@ def pack(voices):
     key = hashlib.sha256("\n".join(Path(p).name + s + m for p, s, m in zip(voices.path, voices.speaker, made)).encode()).hexdigest()[:16]
     file, table = cache_dir() / f"packed_{key}.i16", cache_dir() / f"packed_{key}.csv"
     if not table.is_file():
-        part, rows, first = file.with_suffix(".part"), [], 0
+        part, rows, first = file.with_suffix(f".part{os.getpid()}"), [], 0  # another process may be at it too
         with part.open("wb") as out:
             for row in tqdm(voices.itertuples(), total=len(voices), desc="pack voices"):
                 wave = voice_making.read(row)
@@ -40,7 +40,8 @@ def pack(voices):
                 rows.append((row.speaker, row.sex, first, len(wave)))
                 first += len(wave)
         os.replace(part, file)
-        pd.DataFrame(rows, columns=["speaker", "sex", "first", "samples"]).to_csv(table, index=False)
+        pd.DataFrame(rows, columns=["speaker", "sex", "first", "samples"]).to_csv(part, index=False)
+        os.replace(part, table)
     return np.memmap(file, dtype="<i2", mode="r"), pd.read_csv(table, dtype={"speaker": str, "sex": str})
 
 
