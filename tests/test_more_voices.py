@@ -82,3 +82,14 @@ def test_without_the_synthesisers_one_sentence_says_what_to_install(monkeypatch)
     monkeypatch.setattr(spoken.shutil, "which", lambda name: None)
     with pytest.raises(debian.VoicesError, match="espeak-ng, mbrola, RHVoice-test.*apt-get install .* --voices debian acted"):
         spoken.load()
+
+
+def test_a_voice_that_says_nothing_is_named(cache, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(spoken.shutil, "which", lambda name: name)
+    monkeypatch.setattr(spoken.Path, "is_file", lambda path: path.name == "iso_639-3.mo" or path.exists())
+    monkeypatch.setattr(spoken, "_names", lambda language: ["one", "two"])
+    say = lambda text, wav, rng: audio.write(wav, syllables(rng, 120, 2.0), SR)  # noqa: E731
+    monkeypatch.setattr(spoken, "available", lambda: [("loud", say, "de"), ("mute", lambda *_: None, "de")])
+    with pytest.warns(UserWarning, match="^mute: said nothing"):
+        found = spoken.load(seconds=3.0)
+    assert set(found.speaker) == {"loud"} and len(found) == 2 and set(found.split) == {"Train"}

@@ -9,6 +9,7 @@ import gettext
 import shutil
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 import librosa
@@ -39,12 +40,14 @@ def load(seconds=240.0, seed=0):
         raise VoicesError(f"synthesised voices need programs that are not here ({', '.join(missing) or 'iso-codes'}). As root, with contrib and "
                           "non-free enabled: apt-get install espeak-ng iso-codes rhvoice 'mbrola-*' 'rhvoice-*'. Or pretrain without them: "
                           "--voices debian acted.")
-    folder, tables = cache_dir() / f"spoken-{VERSION}", []
-    for name, say, language in tqdm(available(), unit="voice", desc="synthesised voices"):
+    folder, tables, voices = cache_dir() / f"spoken-{VERSION}", [], available()
+    for name, say, language in tqdm(voices, unit="voice", desc="synthesised voices"):
         marker = folder / f"{name}.csv"
         if not marker.is_file():
             write_table(_speak(folder / name, say, _names(language), seconds, seed), marker)
         tables.append(pd.read_csv(marker).assign(speaker=name))
+    if mute := [name for (name, *_), table in zip(voices, tables) if table.empty]:
+        warnings.warn(f"{', '.join(mute)}: said nothing of the names in its language and is left out.", stacklevel=2)
     voices = pd.concat(tables, ignore_index=True)
     return voices.assign(path=[str(folder / s / p) for s, p in zip(voices.speaker, voices.path)], split="Train", source="synthesised")
 
