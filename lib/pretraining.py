@@ -5,7 +5,7 @@ synthesised voices (`lib.data.spoken`) and of voices made of all theirs (`lib.da
 1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
 2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside it.
-3. extract: the x-vector stands still, which makes a step nearly twice as fast; the learning rate falls to its end.
+3. extract: of the x-vector only the last Linear learns on, which makes a step nearly twice as fast; the learning rate falls to its end.
 A second call goes on from the last checkpoint; with fewer steps the learning rate falls sooner. Several processes
 (`python -m torch.distributed.run --nproc_per_node=2 --module lib.pretraining -- OUT`, once the synthesised voices are there) share
 each step: as many batches at once, the learning rate times the root of their number.
@@ -30,6 +30,7 @@ SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xve
              magnitude_power=0.3, fill="repeat", dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
 STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.8)}  # learning rate, and over which last part of the steps it falls
 PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
+SOURCES = ["debian", "acted", "synthesised", "kokoro"]
 WINDOW = 160  # frames of 10 ms that the teacher hears at a time
 
 
@@ -135,12 +136,13 @@ def solve(xvector, teacher, data, items=2000, ridge=100.0):
 
 
 class Extract(nn.Module):
-    """Stages 2 and 3: the extractor, with the x-vector learning beside it from `teacher`, or (None) standing still."""
+    """Stages 2 and 3: the extractor, with the x-vector learning beside it from `teacher`, or (None) its last Linear alone."""
 
     def __init__(self, model, teacher=None):
         super().__init__()
         self.model, self.teacher = model, teacher
         model.xvector_model.requires_grad_(teacher is not None)
+        model.xvector_model.embedding.requires_grad_(True)
 
     def train(self, mode=True):
         super().train(mode)
@@ -152,8 +154,7 @@ class Extract(nn.Module):
         """`mix` `(batch, samples)`; `target` and `enrollment` `(batch, samples)` or `(batch, persons, samples)`."""
         model, persons = self.model, 1 if target.dim() == 2 else target.shape[1]
         target, enrollment = target.flatten(0, -2), enrollment.flatten(0, -2)
-        with torch.set_grad_enabled(self.teacher is not None and torch.is_grad_enabled()):
-            enrolled, heard = model.xvector_model(enrollment).float(), model.xvector_model(mix).float()
+        enrolled, heard = model.xvector_model(enrollment).float(), model.xvector_model(mix).float()
         spectrum, reference = model.stft(mix).repeat_interleave(persons, 0), model.stft(target)
         mix = mix.repeat_interleave(persons, 0)
         mask = model.mask(spectrum.abs(), model.condition(enrolled, heard.repeat_interleave(persons, 0)))
@@ -201,9 +202,9 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, nargs=3, default=(3000, 3000, 9000), metavar=("DISTIL", "JOINT", "EXTRACT"))
     parser.add_argument("--batch-size", type=int, default=8, help="mixtures a step; each gives two answers")
     parser.add_argument("--seconds", type=float, default=2.4, help="length of a training mixture")
-    parser.add_argument("--voices", nargs="+", default=["debian", "acted", "synthesised"], choices=["debian", "acted", "synthesised"],
-                        help="who is heard: Train people of the Debian voices, actors in two games, synthesisers built from real people")
-    parser.add_argument("--copies", type=int, default=4, help="made-up voices a real one (pitch and vocal tract changed); one a synthesised one")
+    parser.add_argument("--voices", nargs="+", default=SOURCES, choices=SOURCES, help="who is heard: Train people of the Debian "
+                        "voices, actors in two games, synthesisers built from real people, a neural one's own voices and blends")
+    parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); one a synthesised one")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
@@ -211,7 +212,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     import pandas as pd
 
-    from lib.data import debian, spoken
+    from lib.data import debian, kokoro, spoken
     from lib.data import voices as sources
     from lib.data.streaming import EndlessMixtures
     from lib.data.voice_making import make_voices
@@ -221,8 +222,9 @@ def main(arguments=None):
     voices, music = sources.load("debian"), sources.background_music()
     unheard, tables = voices[voices.split == "Val"], []
     for source in options.voices:
-        found = {"debian": lambda: voices[voices.split == "Train"], "acted": lambda: debian.load(table=debian.ACTED), "synthesised": spoken.load}[source]()
-        tables += [found, make_voices(found, 1 if source == "synthesised" else options.copies, seed=options.seed)]
+        found = {"debian": lambda: voices[voices.split == "Train"], "acted": lambda: debian.load(table=debian.ACTED), "synthesised": spoken.load,
+                 "kokoro": kokoro.load}[source]()
+        tables += [found, make_voices(found, options.copies if source in ("debian", "acted") else 1, seed=options.seed)]
     heard = pd.concat(tables, ignore_index=True)
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
     if options.start:

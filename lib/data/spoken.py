@@ -80,16 +80,17 @@ def _run(*command, text=None):
     return subprocess.run(command, input=text, capture_output=True, text=True).stdout
 
 
-def _names(language):
-    """Names of languages and places in `language`; in German where iso-codes has few of them (for English voices too)."""
+def _names(language, english=False):
+    """Names of languages and places in `language`, or in English; in German where iso-codes has few of them."""
     said = set()
     for domain in ("iso_639-3", "iso_3166-1", "iso_3166-2", "iso_4217"):
         file = NAMES / language / "LC_MESSAGES" / f"{domain}.mo"
         if file.is_file():
             with file.open("rb") as stream:
                 catalogue = gettext.GNUTranslations(stream)._catalog
-            said |= {text for key, text in catalogue.items() if key and isinstance(text, str) and 3 < len(text) < 40}
-    return sorted(said) if len(said) > 200 or language == "de" else _names("de")
+            pairs = [(key, text) for key, text in catalogue.items() if key and isinstance(key, str) and isinstance(text, str)]
+            said |= {text for text in (pair[not english] for pair in pairs) if 3 < len(text) < 40}
+    return sorted(said) if len(said) > 200 or language == "de" else _names("de", english)
 
 
 def _speak(folder, say, names, seconds, seed):
