@@ -5,7 +5,8 @@ synthesised voices (`lib.data.spoken`, `lib.data.kokoro`) and of voices made of 
 1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
 2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside it.
-3. extract: of the x-vector only the last Linear learns on, which makes a step nearly twice as fast; the learning rate falls to its end.
+3. extract: of the x-vector all but the front learns on, without the teacher, which makes a step nearly twice as fast (the front's
+   backward pass works on the wave itself); the learning rate falls to its end.
 A second call goes on from the last checkpoint; with fewer steps the learning rate falls sooner. Several processes
 (`python -m torch.distributed.run --nproc_per_node=2 --module lib.pretraining -- OUT`, once the synthesised voices are there) share
 each step: as many batches at once, the learning rate times the root of their number.
@@ -31,6 +32,7 @@ SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xve
 STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.8)}  # learning rate, and over which last part of the steps it falls
 PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
 SOURCES = ["debian", "acted", "synthesised", "kokoro"]
+COPIES = {"synthesised": 1, "kokoro": 2}  # made-up voices one of these gets
 WINDOW = 160  # frames of 10 ms that the teacher hears at a time
 
 
@@ -136,13 +138,12 @@ def solve(xvector, teacher, data, items=2000, ridge=100.0):
 
 
 class Extract(nn.Module):
-    """Stages 2 and 3: the extractor, with the x-vector learning beside it from `teacher`, or (None) its last Linear alone."""
+    """Stages 2 and 3: the extractor, with the x-vector learning beside it, also from `teacher`; or (None) all of it but its front."""
 
     def __init__(self, model, teacher=None):
         super().__init__()
         self.model, self.teacher = model, teacher
-        model.xvector_model.requires_grad_(teacher is not None)
-        model.xvector_model.embedding.requires_grad_(True)
+        model.xvector_model.requires_grad_(True).sincnet.requires_grad_(teacher is not None)
 
     def train(self, mode=True):
         super().train(mode)
@@ -204,7 +205,7 @@ def main(arguments=None):
     parser.add_argument("--seconds", type=float, default=2.4, help="length of a training mixture")
     parser.add_argument("--voices", nargs="+", default=SOURCES, choices=SOURCES, help="who is heard: Train people of the Debian "
                         "voices, actors in two games, synthesisers built from real people, a neural one's own voices and blends")
-    parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); one a synthesised one")
+    parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
@@ -224,7 +225,7 @@ def main(arguments=None):
     for source in options.voices:
         found = {"debian": lambda: voices[voices.split == "Train"], "acted": lambda: debian.load(table=debian.ACTED), "synthesised": spoken.load,
                  "kokoro": kokoro.load}[source]()
-        tables += [found, make_voices(found, options.copies if source in ("debian", "acted") else 1, seed=options.seed)]
+        tables += [found, make_voices(found, COPIES.get(source, options.copies), seed=options.seed)]
     heard = pd.concat(tables, ignore_index=True)
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
     if options.start:

@@ -54,8 +54,9 @@ def test_it_learns_saves_and_goes_on(small):
     assert [row["step"] for row in history if "eval_score" in row] == [2, 4]
     weights = ConVoiFilter.from_pretrained(folder / "out/model").state_dict()
     assert any(not torch.equal(weights[name], tensor) for name, tensor in first.state_dict().items())
-    learned = {name for name, tensor in first.state_dict().items() if name.startswith("xvector_model") and not torch.equal(weights[name], tensor)}
-    assert learned == {"xvector_model.embedding.weight", "xvector_model.embedding.bias"}  # extract leaves the rest of the x-vector alone
+    learned = {name.split(".")[1] for name, tensor in first.state_dict().items() if name.startswith("xvector_model") and not torch.equal(weights[name], tensor)}
+    assert learned == {"tdnns", "embedding"}  # extract leaves the x-vector's front alone
+    assert all(torch.equal(weights[name], tensor) for name, tensor in first.state_dict().items() if name.startswith("xvector_model") and "running" in name)
 
 
 def test_it_hears_whom_it_is_told_to_and_nobody_held_out(small):
@@ -63,7 +64,7 @@ def test_it_hears_whom_it_is_told_to_and_nobody_held_out(small):
     run(folder, 2, "--copies", "2")
     trained = set.union(*(people for people in heard if any("~" in name for name in people)))
     assert {name.split("~")[0] for name in trained} == {f"{prefix}train{k}" for prefix in ("", "a-", "s-", "k-") for k in range(3)}
-    assert {"train0~2", "a-train0~2", "s-train0~1", "k-train0~1"} <= trained and not {"s-train0~2", "k-train0~2"} & trained
+    assert {"train0~2", "a-train0~2", "s-train0~1", "k-train0~2"} <= trained and "s-train0~2" not in trained
     assert {"val0", "val1", "val2"} in heard
     heard.clear()
     pretraining.main([str(folder / "other"), "--steps", "0", "0", "1", "--batch-size", "2", "--seconds", "0.8", "--workers", "0", "--voices", "debian"])
