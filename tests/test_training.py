@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
-from lib import runs
+from lib import runs, training
 from lib.freezing import freeze, freeze_groups
 from lib.metrics import si_sdr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
@@ -327,6 +327,25 @@ def test_overfits_one_batch(tmp_path):
     assert si_sdr(est, together["target"]).min() > 10
     assert history["val_si_sdri"].iloc[-1] - history["val_si_sdri"].iloc[0] > 10
     assert measure(model, batch, device="cpu")["si_sdri"].mean() == pytest.approx(history["val_si_sdri"].max(), abs=0.05)
+
+
+@pytest.mark.parametrize("amx, avx512, pays, picked", [(True, True, False, "bf16"), (False, True, True, "bf16"), (False, True, False, "fp32"), (False, False, True, "fp32")])
+def test_auto_precision_is_what_this_cpu_is_faster_with(monkeypatch, amx, avx512, pays, picked):
+    for name, has in (("_is_amx_tile_supported", amx), ("_is_avx512_bf16_supported", avx512)):
+        monkeypatch.setattr(torch.cpu, name, lambda has=has: has, raising=False)
+    monkeypatch.setattr(training, "bf16_pays", lambda: pays)
+    assert training.pick_precision("auto", torch.device("cpu")) == picked
+    assert training.pick_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_a_fast_and_a_slow_bf16_are_told_apart_by_the_clock(monkeypatch):
+    for slower in (torch.bfloat16, torch.float32):
+        now, steps = [0.0], {torch.bfloat16: 1.0, torch.float32: 1.0, slower: 2.0}
+        monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+        monkeypatch.setattr(torch.Tensor, "__matmul__", lambda one, _: now.__setitem__(0, now[0] + steps[one.dtype]))
+        training.bf16_pays.cache_clear()
+        assert training.bf16_pays() == (slower == torch.float32)
+    training.bf16_pays.cache_clear()
 
 
 def test_bf16_leaves_no_trace_in_the_model(tmp_path):
