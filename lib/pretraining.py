@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 import lib  # noqa: F401  (before transformers' Trainer: makes torchaudio importable)
 from lib.losses import negative_si_snr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+from lib.training import pick_precision
 
 SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768, xvector_front="log",
              magnitude_power=0.3, fill="repeat", dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
@@ -181,11 +182,13 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
             return SequentialSampler(self.train_dataset)
 
     gpu, learning_rate = torch.cuda.is_available(), learning_rate * int(os.environ.get("WORLD_SIZE", 1)) ** 0.5  # a batch as many times larger
+    torch.set_flush_denormal(True)  # as `lib.training.fit`
     arguments = TrainingArguments(
         output_dir=str(out), max_steps=steps, per_device_train_batch_size=batch_size, per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate, warmup_steps=min(300, steps // 10), weight_decay=0.01, max_grad_norm=1.0,
         lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": int(decay * steps), "min_lr_ratio": 0.01},
-        bf16=True, use_cpu=not gpu, eval_strategy="steps", eval_steps=every, save_steps=every, save_total_limit=2,
+        bf16=pick_precision("auto", torch.device("cuda" if gpu else "cpu")) == "bf16", use_cpu=not gpu,
+        eval_strategy="steps", eval_steps=every, save_steps=every, save_total_limit=2,
         logging_steps=every, logging_first_step=True, dataloader_num_workers=workers, dataloader_persistent_workers=workers > 0,
         report_to="none", disable_tqdm=True, remove_unused_columns=False, label_names=["target"], seed=0,
         ddp_backend="gloo" if "RANK" in os.environ and not gpu else None, ddp_find_unused_parameters=False)
@@ -207,6 +210,7 @@ def main(arguments=None):
                         "voices, actors in two games, synthesisers built from real people, a neural one's own voices and blends")
     parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
+    parser.add_argument("--learning-rate", type=float, default=STAGES["extract"][0], help="of stage extract, at its highest")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
@@ -237,11 +241,13 @@ def main(arguments=None):
     teacher = Teacher().whiten(few) if steps["distil"] or steps["joint"] else None
     for number, stage in enumerate(STAGES):
         items = max(1, steps[stage]) * options.batch_size * int(os.environ.get("WORLD_SIZE", 1))
-        data = EndlessMixtures(heard, items, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True, plain=PLAIN)
+        data = EndlessMixtures(heard, items, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True, plain=PLAIN,
+                               same_sex=0.6 if options.start else 0.5, gentle=not options.start)
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
         module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
+        rate = options.learning_rate if stage == "extract" else STAGES[stage][0]
         if steps[stage]:
-            train(module, data, val, options.out / stage, steps[stage], STAGES[stage][0], options.batch_size, STAGES[stage][1], options.workers, options.every)
+            train(module, data, val, options.out / stage, steps[stage], rate, options.batch_size, STAGES[stage][1], options.workers, options.every)
         if stage == "distil" and steps[stage]:
             solve(model.xvector_model.eval(), teacher, few)
     if int(os.environ.get("RANK", 0)):

@@ -148,7 +148,7 @@ def kokoro_here(cache, monkeypatch):  # noqa: F811
 
 
 def test_kokoros_voices_and_blends_of_them_become_a_table(kokoro_here, monkeypatch):
-    found = kokoro.load(seconds=4.0, blends=4, blend_seconds=2.0, workers=1)
+    found = kokoro.load(seconds=4.0, blends=4, workers=1)
     assert (kokoro_here / "model.onnx").read_bytes() == b"four parts"
     assert found.speaker.nunique() == len(STYLES) + 4 and set(found.split) == {"Train"}
     assert {name.split("_")[0][-1].upper() for name in found.speaker[found.sex == "F"]} == {"F"}
@@ -160,7 +160,7 @@ def test_kokoros_voices_and_blends_of_them_become_a_table(kokoro_here, monkeypat
     (kokoro_here / "em_1.csv").unlink()  # as after an interruption: what is there stays, the registries are not asked again
     monkeypatch.setattr(kokoro, "subprocess", None)
     before = (kokoro_here / "af_0.csv").stat().st_mtime_ns
-    again = kokoro.load(seconds=4.0, blends=4, blend_seconds=2.0, workers=1)
+    again = kokoro.load(seconds=4.0, blends=4, workers=1)
     assert again.drop(columns="seconds").equals(found.drop(columns="seconds"))
     assert (kokoro_here / "af_0.csv").stat().st_mtime_ns == before and (kokoro_here / "em_1.csv").is_file()
 

@@ -107,3 +107,14 @@ def test_a_plain_share_is_left_without_augmentation(voices):
     same = sum(np.array_equal(plain[i]["mix"], none[i]["mix"]) for i in range(40))
     assert 8 <= same <= 32
     assert not any(np.array_equal(augmented[i]["mix"], none[i]["mix"]) for i in range(10))
+
+
+def test_a_telephone_keeps_the_words_and_the_place_and_takes_what_lies_above_4_khz():
+    t = np.arange(SR + 77) / SR
+    low, high = 0.2 * np.sin(2 * np.pi * 500 * t) * (1 + np.sin(2 * np.pi * 3 * t)), 0.2 * np.sin(2 * np.pi * 6000 * t)
+    heard = streaming.through_gsm(low + high)
+    assert heard.shape == t.shape
+    assert np.corrcoef(heard, low)[0, 1] > 0.9 and abs(np.corrcoef(heard, high)[0, 1]) < 0.05
+    assert 0.8 < np.linalg.norm(heard) / np.linalg.norm(low) < 1.2
+    assert not np.allclose(heard, low, atol=0.01)  # a codec, no mere filter
+    assert len(streaming.through_gsm(np.zeros(SR, np.float32))) == SR

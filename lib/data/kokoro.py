@@ -33,7 +33,7 @@ LANGUAGES = {"a": ("en-us", "en"), "b": ("en-gb", "en"), "e": ("es", "es"), "f":
              "p": ("pt-br", "pt_BR")}  # first letter of a voice's name: espeak-ng's language, iso-codes'; others speak English
 
 
-def load(seconds=36.0, blends=180, blend_seconds=24.0, seed=0, workers=None):
+def load(seconds=10.0, blends=400, seed=0, workers=None):
     """The voices as a table like `voices.load`'s (speaker, path, seconds, sex, split): the 54 own ones and `blends` made of them.
 
     Made once, about five times faster than it is said on two cores; an interrupted call goes on, a second process waits.
@@ -47,11 +47,10 @@ def load(seconds=36.0, blends=180, blend_seconds=24.0, seed=0, workers=None):
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         fetch(folder)
-        styles = {name: (style, seconds) for name, style in _own(folder).items()}
-        styles |= {name: (style, blend_seconds) for name, style in blend(_own(folder), blends, seed).items()}
+        styles = _own(folder) | blend(_own(folder), blends, seed)
         missing = [name for name in styles if not (folder / f"{name}.csv").is_file()]
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            work = [pool.submit(_make, folder, name, *styles[name], seed + list(styles).index(name)) for name in missing]
+            work = [pool.submit(_make, folder, name, styles[name], seconds, seed + list(styles).index(name)) for name in missing]
             for done in tqdm(work, unit="voice", desc="Kokoro's voices", disable=not work):
                 done.result()
     voices = pd.concat([pd.read_csv(folder / f"{name}.csv").assign(speaker=f"kokoro-{name}", path=lambda t, n=name: str(folder / n) + "/" + t.path)

@@ -5,11 +5,13 @@ worker processes share it. Augmentation is there so that nothing leans on a pack
 """
 import copy
 import hashlib
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soundfile
 import soxr
 from scipy.signal import fftconvolve
 from torch.utils.data import Dataset
@@ -50,19 +52,20 @@ class EndlessMixtures(Dataset):
 
     Item: dict(mix, target, enrollment), float32 `(samples,)`; with `both`, target and enrollment are `(2, samples)`, each of the
     first two persons being the target once: one mixture, two answers, so that the enrollment cannot be ignored. A target is a woman as often as a man, an interferer is of
-    the target's sex with `same_sex` chance (with `augment` half of that at first, all of it from the middle on: whom to follow
+    the target's sex with `same_sex` chance (with `gentle` half of that at first, all of it from the middle on: whom to follow
     is learned sooner where voices differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down
     (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added, but for a share of
     `plain` items, which are as they would be without it.
     """
 
     def __init__(self, voices, items, seed=0, seconds=3.0, enrollment_seconds=3.0, sir_db=(-5.0, 5.0), same_sex=0.5,
-                 second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0), augment=True, music=(), both=False, plain=0.0):
+                 second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0), augment=True, music=(), both=False, plain=0.0,
+                 gentle=True):
         self.samples, self.index = pack(voices)
         self.items, self.seed, self.augment, self.both = items, seed, augment, both
         self.length, self.enrollment_length = int(seconds * SR), int(enrollment_seconds * SR)
         self.sir_db, self.same_sex, self.second = sir_db, same_sex, second_interferer
-        self.noise_share, self.noise_snr_db = noise_share, noise_snr_db
+        self.noise_share, self.noise_snr_db, self.gentle = noise_share, noise_snr_db, gentle and augment
         enough = self.index.groupby("speaker").samples.sum() > 1.5 * (self.length + self.enrollment_length)
         self.rows = {name: group for name, group in self.index.groupby("speaker") if enough[name]}
         if len(self.rows) < 2:
@@ -73,7 +76,7 @@ class EndlessMixtures(Dataset):
             self.by_sex, self.sex = {"?": list(self.rows)}, dict.fromkeys(self.rows, "?")
         self.weight = {name: float(group.samples.sum()) ** 0.5 for name, group in self.rows.items()}
         self.plain_share, self.plain = plain, copy.copy(self)
-        self.plain.augment = False
+        self.plain.augment = self.plain.gentle = False
         self.music = self.plain.music = [(audio.read(path) * 32767).astype("<i2") for path in music]
 
     def __len__(self):
@@ -89,7 +92,7 @@ class EndlessMixtures(Dataset):
         for _ in range(1 + (rng.random() < self.second)):
             same = [n for n in self.by_sex[self.sex[name]] if _real(n) != _real(name)]
             rest = [n for n in self.rows if self.sex[n] != self.sex[name]]
-            alike = self.same_sex * min(1.0, 0.5 + i / self.items) if self.augment else self.same_sex
+            alike = self.same_sex * min(1.0, 0.5 + i / self.items) if self.gentle else self.same_sex
             pool = same if same and (rng.random() < alike or not rest) else rest
             persons.append(self._person(rng, self._speaker(rng, pool), room))
         waves = [_unit(wave) * 10 ** (-rng.uniform(*self.sir_db) / 20 * (k > 0)) for k, (wave, _) in enumerate(persons)]
@@ -148,7 +151,7 @@ class EndlessMixtures(Dataset):
         return np.pad(wave, (0, length - len(wave))), used
 
     def _shape(self, rng, wave, room):
-        """One person's microphone: a random smooth equaliser, band limits, a noise floor; and where given, a room."""
+        """One person's microphone: a random smooth equaliser, band limits, a noise floor, a telephone; and where given, a room."""
         if not self.augment:
             return wave
         if rng.random() < 0.7:
@@ -162,6 +165,8 @@ class EndlessMixtures(Dataset):
         if rng.random() < 0.3:
             floor = _unit(_coloured(rng, len(wave)))
             wave = wave + floor * np.sqrt(np.mean(wave**2)) * 10 ** (-rng.uniform(18, 40) / 20)
+        if rng.random() < 0.06:
+            wave = through_gsm(wave)
         return wave if room is None else fftconvolve(wave, room)[: len(wave)]
 
     def _room(self, rng, chance=0.25):
@@ -198,6 +203,15 @@ class EndlessMixtures(Dataset):
             coded = np.round(coded * 127) / 127
             mix = np.sign(coded) * (256 ** np.abs(coded) - 1) / 255 * peak
         return mix, *targets
+
+
+def through_gsm(wave):
+    """`wave` `(samples,)` as a GSM 06.10 telephone hands it on: 8 kHz, 13 kbit/s; same length and peak."""
+    peak, coded = np.abs(wave).max() + 1e-9, io.BytesIO()
+    soundfile.write(coded, soxr.resample(wave * (0.9 / peak), SR, SR // 2).clip(-1, 1), SR // 2, format="WAV", subtype="GSM610")
+    coded.seek(0)
+    heard = soxr.resample(soundfile.read(coded)[0], SR // 2, SR)[: len(wave)] * (peak / 0.9)  # whole frames of 20 ms, so never shorter
+    return np.pad(heard, (0, len(wave) - len(heard)))
 
 
 def _real(name):
