@@ -118,3 +118,15 @@ def test_a_telephone_keeps_the_words_and_the_place_and_takes_what_lies_above_4_k
     assert 0.8 < np.linalg.norm(heard) / np.linalg.norm(low) < 1.2
     assert not np.allclose(heard, low, atol=0.01)  # a codec, no mere filter
     assert len(streaming.through_gsm(np.zeros(SR, np.float32))) == SR
+
+
+def test_gently_begins_with_half_of_the_pairs_of_one_sex(voices):
+    shares = {}
+    for gentle in (True, False):
+        data = EndlessMixtures(voices, 10**6, 0, 0.5, 0.5, same_sex=1.0, second_interferer=0.0, noise_share=0.0, gentle=gentle)
+        drawn, speaker = [], data._speaker
+        data._speaker = lambda rng, names: drawn.append(speaker(rng, names)) or drawn[-1]
+        for i in range(60):
+            data[i]
+        shares[gentle] = np.mean([data.sex[one] == data.sex[two] for one, two in zip(drawn[::2], drawn[1::2])])
+    assert shares[False] == 1.0 and 0.3 < shares[True] < 0.7
