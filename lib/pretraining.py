@@ -1,7 +1,7 @@
 """How the starter in `pretrained/starter` was made: `python -m lib.pretraining OUT`. One resumable command, one seed.
 
 Three stages, all on mixtures made on the fly (`lib.data.streaming`) of Train speakers, of actors in two games (`debian.ACTED`), of
-synthesised voices (`lib.data.spoken`, `lib.data.kokoro`) and of voices made of all theirs (`lib.data.voice_making`):
+synthesised voices (`lib.data.spoken`, `lib.data.kokoro`, `lib.data.silero`) and of voices made of all theirs (`lib.data.voice_making`):
 1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
 2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside it.
@@ -31,9 +31,10 @@ from lib.training import pick_precision
 SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768, xvector_front="log",
              magnitude_power=0.3, fill="repeat", dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
 STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.8)}  # learning rate, and over which last part of the steps it falls
+SPECTRAL = 5.0  # weight of the spectral term beside negative SI-SNR in dB
 PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
-SOURCES = ["debian", "acted", "synthesised", "kokoro"]
-COPIES = {"synthesised": 1, "kokoro": 2}  # made-up voices one of these gets
+SOURCES = ["debian", "acted", "synthesised", "kokoro", "silero"]
+COPIES = {"synthesised": 1, "kokoro": 2, "silero": 1}  # made-up voices one of these gets
 WINDOW = 160  # frames of 10 ms that the teacher hears at a time
 
 
@@ -141,9 +142,9 @@ def solve(xvector, teacher, data, items=2000, ridge=100.0):
 class Extract(nn.Module):
     """Stages 2 and 3: the extractor, with the x-vector learning beside it, also from `teacher`; or (None) all of it but its front."""
 
-    def __init__(self, model, teacher=None):
+    def __init__(self, model, teacher=None, spectral=SPECTRAL):
         super().__init__()
-        self.model, self.teacher = model, teacher
+        self.model, self.teacher, self.spectral = model, teacher, spectral
         model.xvector_model.requires_grad_(True).sincnet.requires_grad_(teacher is not None)
 
     def train(self, mode=True):
@@ -164,7 +165,7 @@ class Extract(nn.Module):
         si_snr = -negative_si_snr(est, target)
         scale = reference.abs().mean((1, 2), keepdim=True) + 1e-8
         spectral = ((spectrum.abs() * mask / scale + 1e-4) ** 0.5 - (reference.abs() / scale + 1e-4) ** 0.5).abs().mean((1, 2))
-        loss = (-si_snr.clamp_max(25) + 5 * spectral).mean()
+        loss = (-si_snr.clamp_max(25) + self.spectral * spectral).mean()
         if self.teacher is not None and self.training:
             loss = loss + 5 * distance(enrolled, self.teacher, enrollment)[0]
         improvement = si_snr + negative_si_snr(mix, target)
@@ -207,7 +208,7 @@ def main(arguments=None):
     parser.add_argument("--batch-size", type=int, default=8, help="mixtures a step; each gives two answers")
     parser.add_argument("--seconds", type=float, default=2.4, help="length of a training mixture")
     parser.add_argument("--voices", nargs="+", default=SOURCES, choices=SOURCES, help="who is heard: Train people of the Debian "
-                        "voices, actors in two games, synthesisers built from real people, a neural one's own voices and blends")
+                        "voices, actors in two games, synthesisers built from real people, two neural ones' own voices and blends")
     parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
     parser.add_argument("--learning-rate", type=float, default=STAGES["extract"][0], help="of stage extract, at its highest")
@@ -217,7 +218,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     import pandas as pd
 
-    from lib.data import debian, kokoro, spoken
+    from lib.data import debian, kokoro, silero, spoken
     from lib.data import voices as sources
     from lib.data.streaming import EndlessMixtures
     from lib.data.voice_making import make_voices
@@ -228,7 +229,7 @@ def main(arguments=None):
     unheard, tables = voices[voices.split == "Val"], []
     for source in options.voices:
         found = {"debian": lambda: voices[voices.split == "Train"], "acted": lambda: debian.load(table=debian.ACTED), "synthesised": spoken.load,
-                 "kokoro": kokoro.load}[source]()
+                 "kokoro": kokoro.load, "silero": silero.load}[source]()
         tables += [found, make_voices(found, COPIES.get(source, options.copies), seed=options.seed)]
     heard = pd.concat(tables, ignore_index=True)
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))

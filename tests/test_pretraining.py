@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import pretraining, starter_scores
-from lib.data import debian, kokoro, spoken, streaming, voices
-from lib.models.convoifilter import ConVoiFilter
+from lib import pretraining, pretraining_study, starter_scores
+from lib.data import debian, kokoro, silero, spoken, streaming, voices
+from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from made_voices import make_voices
 
 TINY = dict(adim=32, aheads=2, layers=1, linear_units=32, hop_length=256, xvector_channels=16, xvector_pool=24, xvector_front="log", magnitude_power=0.3,
@@ -16,19 +16,20 @@ TINY = dict(adim=32, aheads=2, layers=1, linear_units=32, hop_length=256, xvecto
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """Four sources of a few made voices each, and whom the mixtures of each stage were made of."""
+    """Five sources of a few made voices each, and whom the mixtures of each stage were made of."""
     monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(pretraining, "SIZES", TINY)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
     tables = {name: make_voices(tmp_path / name, train=3, val=3 * (name == "d"), test=0, recordings=5, seconds=(3.0, 4.0), seed=k).assign(sex="F")
-              for k, name in enumerate("dask")}
-    for name in "ask":
+              for k, name in enumerate("daskn")}
+    for name in "askn":
         tables[name]["speaker"] = name + "-" + tables[name].speaker
     monkeypatch.setattr(voices, "load", lambda source: tables["d"])
     monkeypatch.setattr(voices, "background_music", lambda: [])
     monkeypatch.setattr(debian, "load", lambda table: tables["a"])
     monkeypatch.setattr(spoken, "load", lambda: tables["s"])
     monkeypatch.setattr(kokoro, "load", lambda: tables["k"])
+    monkeypatch.setattr(silero, "load", lambda: tables["n"])
     monkeypatch.setattr(starter_scores, "score", lambda *_: pd.DataFrame())
     heard, first = [], streaming.EndlessMixtures.__init__
 
@@ -63,9 +64,38 @@ def test_it_hears_whom_it_is_told_to_and_nobody_held_out(small):
     folder, heard = small
     run(folder, 2, "--copies", "2")
     trained = set.union(*(people for people in heard if any("~" in name for name in people)))
-    assert {name.split("~")[0] for name in trained} == {f"{prefix}train{k}" for prefix in ("", "a-", "s-", "k-") for k in range(3)}
-    assert {"train0~2", "a-train0~2", "s-train0~1", "k-train0~2"} <= trained and "s-train0~2" not in trained
+    assert {name.split("~")[0] for name in trained} == {f"{prefix}train{k}" for prefix in ("", "a-", "s-", "k-", "n-") for k in range(3)}
+    assert {"train0~2", "a-train0~2", "s-train0~1", "k-train0~2", "n-train0~1"} <= trained and not {"s-train0~2", "n-train0~2"} & trained
     assert {"val0", "val1", "val2"} in heard
     heard.clear()
     pretraining.main([str(folder / "other"), "--steps", "0", "0", "1", "--batch-size", "2", "--seconds", "0.8", "--workers", "0", "--voices", "debian"])
-    assert not any(name.startswith(("a-", "s-", "k-")) for people in heard for name in people)
+    assert not any(name.startswith(("a-", "s-", "k-", "n-")) for people in heard for name in people)
+
+
+def test_study_trains_each_variant_once_and_pairs_its_scores(small, monkeypatch):
+    folder, heard = small
+    ConVoiFilter(ConVoiFilterConfig(**TINY)).save_pretrained(folder / "start")
+    monkeypatch.setattr(pretraining_study, "VARIANTS", {"as the starter": {}, "two blocks": {"layers": 2}, "SI-SNR alone": {"spectral": 0.0}})
+    for name in ("two blocks", "as the starter"):
+        pretraining_study.study(name, voices.load("debian"), [], folder / "study", folder / "start", 2, 0.8, 3)
+    table = pretraining_study.table(folder / "study").set_index("variant")
+    assert list(table.index) == ["as the starter", "two blocks"]
+    assert table.Val_gain["as the starter"] == 0 and table.Val_gain["two blocks"] == pytest.approx(table.Val_si_sdri.diff().iloc[1])
+    assert table.extractor_parameters["two blocks"] > table.extractor_parameters["as the starter"] and table.answers.eq(32).all()
+    assert set.union(*heard) == {f"{split}{k}" for split in ("train", "val") for k in range(3)}  # the study's people, and nobody else
+    monkeypatch.setattr(pretraining, "train", lambda *_: pytest.fail("trained again"))
+    pretraining_study.study("two blocks", voices.load("debian"), [], folder / "study", folder / "start", 2, 0.8, 3)
+
+
+def test_variants_differ_from_the_starter_in_what_they_say(small):
+    folder, _ = small
+    start = ConVoiFilter(ConVoiFilterConfig(**TINY))
+    start.save_pretrained(folder / "start")
+    same, other, alone = (pretraining_study.build(name, folder / "start") for name in ("as the starter", "another seed", "SI-SNR alone"))
+    waves = torch.randn(3, 1, 12800).unbind()
+    losses = [module.eval()(waves[0], waves[1], waves[2])["loss"] for module in (same, alone)]
+    assert losses[0] > losses[1] + 0.1  # the spectral term is 0 or more, and counts
+    weights = [module.model.enh_model.separator.conformer.embed[0].weight for module in (same, other, alone)]
+    assert torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[1])
+    assert torch.equal(other.model.xvector_model.embedding.weight, start.xvector_model.embedding.weight)
+    assert not any(p.requires_grad for p in same.model.xvector_model.parameters())
