@@ -33,7 +33,7 @@ SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xve
 STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.8)}  # learning rate, and over which last part of the steps it falls
 SPECTRAL = 5.0  # weight of the spectral term beside negative SI-SNR in dB
 PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
-SOURCES = ["debian", "acted", "synthesised", "kokoro", "silero"]
+SOURCES = ["debian", "acted", "synthesised", "kokoro"]  # what made the starter; "silero" brought Val nothing yet (the starter's card)
 COPIES = {"synthesised": 1, "kokoro": 2, "silero": 1}  # made-up voices one of these gets
 WINDOW = 160  # frames of 10 ms that the teacher hears at a time
 
@@ -207,8 +207,8 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, nargs=3, default=(3000, 3000, 9000), metavar=("DISTIL", "JOINT", "EXTRACT"))
     parser.add_argument("--batch-size", type=int, default=8, help="mixtures a step; each gives two answers")
     parser.add_argument("--seconds", type=float, default=2.4, help="length of a training mixture")
-    parser.add_argument("--voices", nargs="+", default=SOURCES, choices=SOURCES, help="who is heard: Train people of the Debian "
-                        "voices, actors in two games, synthesisers built from real people, two neural ones' own voices and blends")
+    parser.add_argument("--voices", nargs="+", default=SOURCES, choices=[*SOURCES, "silero"], help="who is heard: Train people of the Debian "
+                        "voices, actors in two games, synthesisers built from real people, one neural one's own voices and blends, and (if asked for) another's")
     parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
     parser.add_argument("--learning-rate", type=float, default=STAGES["extract"][0], help="of stage extract, at its highest")

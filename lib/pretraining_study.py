@@ -21,7 +21,8 @@ from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 SAME = "as the starter"
 VARIANTS = {  # what differs from the starter: sizes and options of `ConVoiFilterConfig`, `spectral` (weight in the loss), `seed`
     SAME: {}, "another seed": {"seed": 1}, "width 128": {"adim": 128, "linear_units": 128}, "width 384": {"adim": 384, "aheads": 6, "linear_units": 384},
-    "magnitudes as they are": {"magnitude_power": 1.0}, "SI-SNR alone": {"spectral": 0.0}, "windows of 64 ms": {"n_fft": 1024}}
+    "SI-SNR alone": {"spectral": 0.0}, "magnitudes to the power 0.5": {"magnitude_power": 0.5}, "magnitudes as they are": {"magnitude_power": 1.0},
+    "as they are, 64 ms": {"magnitude_power": 1.0, "n_fft": 1024}}
 
 
 def build(name, start, seed=0):
@@ -33,6 +34,8 @@ def build(name, start, seed=0):
     model.xvector_model.load_state_dict(ConVoiFilter.from_pretrained(start).float().xvector_model.state_dict())
     module = pretraining.Extract(model, spectral=spectral)
     model.xvector_model.requires_grad_(False)
+    for part in (model.enh_model.separator.conformer, model.xvector_model):
+        part.compile(dynamic=False)
     return module
 
 
@@ -82,7 +85,7 @@ def main(arguments=None):
     parser.add_argument("out", type=Path)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME", help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--start", type=Path, default=runs.ROOT / "pretrained/starter", help="whose x-vector is taken")
-    parser.add_argument("--steps", type=int, default=500, help="of 8 mixtures with two answers each")
+    parser.add_argument("--steps", type=int, default=400, help="of 8 mixtures with two answers each")
     options = parser.parse_args(arguments)
     from lib.data import voices as sources
 
