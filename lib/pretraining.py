@@ -1,7 +1,8 @@
 """How the starter in `pretrained/starter` was made: `python -m lib.pretraining OUT`. One resumable command, one seed.
 
 Three stages, all on mixtures made on the fly (`lib.data.streaming`) of Train speakers, of actors in two games (`debian.ACTED`), of
-synthesised voices (`lib.data.spoken`, `lib.data.kokoro`, `lib.data.silero`) and of voices made of all theirs (`lib.data.voice_making`):
+synthesised voices (`lib.data.spoken`, `lib.data.kokoro`; where asked for `lib.data.silero`) and of voices made of all theirs
+(`lib.data.voice_making`):
 1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
 2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside it.

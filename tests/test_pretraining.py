@@ -83,6 +83,8 @@ def test_study_trains_each_variant_once_and_pairs_its_scores(small, monkeypatch)
     assert table.Val_gain["as the starter"] == 0 and table.Val_gain["two blocks"] == pytest.approx(table.Val_si_sdri.diff().iloc[1])
     assert table.extractor_parameters["two blocks"] > table.extractor_parameters["as the starter"] and table.answers.eq(32).all()
     assert set.union(*heard) == {f"{split}{k}" for split in ("train", "val") for k in range(3)}  # the study's people, and nobody else
+    people = {split: {f"{split}{k}" for k in range(3)} for split in ("train", "val")}
+    assert heard == 2 * [people["train"], people["val"], people["train"], people["val"]]  # a variant: trained on, validated; then both are measured
     monkeypatch.setattr(pretraining, "train", lambda *_: pytest.fail("trained again"))
     pretraining_study.study("two blocks", voices.load("debian"), [], folder / "study", folder / "start", 2, 0.8, 3)
 
