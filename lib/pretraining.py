@@ -6,10 +6,8 @@ synthesised voices (`lib.data.spoken`, `lib.data.kokoro`; where asked for `lib.d
 1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
 2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside it.
-3. extract: of the x-vector all but the front learns on, which makes a step nearly twice as fast (the front's backward pass works on
-   the wave itself); the learning rate falls to its end.
-In both, a Linear (not kept) must be able to tell from an enrollment's embedding what the teacher says: an encoder that learns from
-separation alone, on few people, forgets what tells strangers apart.
+3. extract: of the x-vector all but the front learns on, without the teacher, which makes a step nearly twice as fast (the front's
+   backward pass works on the wave itself); the learning rate falls to its end.
 A second call goes on from the last checkpoint; with fewer steps the learning rate falls sooner. Several processes
 (`python -m torch.distributed.run --nproc_per_node=2 --module lib.pretraining -- OUT`, once the synthesised voices are there) share
 each step: as many batches at once, the learning rate times the root of their number.
@@ -35,11 +33,9 @@ SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xve
              magnitude_power=0.3, fill="repeat", dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
 STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.8)}  # learning rate, and over which last part of the steps it falls
 SPECTRAL = 5.0  # weight of the spectral term beside negative SI-SNR in dB
-TEACHING = 5.0  # weight of what the teacher says, in joint and extract
 PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
 SOURCES = ["debian", "acted", "synthesised", "kokoro"]  # what made the starter; "silero" brought Val nothing yet (the starter's card)
 COPIES = {"synthesised": 1, "kokoro": 2, "silero": 1}  # made-up voices one of these gets
-FEW = 2000  # mixtures from which the teacher's scatter is taken, and what follows it in closed form
 WINDOW = 160  # frames of 10 ms that the teacher hears at a time
 
 
@@ -107,14 +103,14 @@ def distance(own, teacher, wave):
 
 
 @torch.no_grad()
-def whitening(embed, data, shrink=0.1):
+def whitening(embed, data, items=1500, shrink=0.1):
     """`(mean, transform)` that makes persons differ more than recordings of one person do, from pairs (enrollment, target) of `data`.
 
     Centred embeddings times the transform have scatter of one size in all directions within persons (Hatch et al., within-class
     covariance normalisation, Interspeech 2006) and unit variance on average.
     """
     pairs = []
-    for first in tqdm(range(0, len(data), 25), desc="whitening"):
+    for first in tqdm(range(0, items, 25), desc="whitening"):
         batch = [data[i] for i in range(first, first + 25)]
         pairs.append([embed(torch.stack([torch.from_numpy(item[name]) for item in batch]).flatten(0, -2)) for name in ("enrollment", "target")])
     one, two = (torch.cat(side).double() for side in zip(*pairs))
@@ -127,40 +123,34 @@ def whitening(embed, data, shrink=0.1):
 
 
 @torch.no_grad()
-def solve(layer, embed, teacher, data, unit=False, ridge=100.0):
-    """Set a Linear so that from `embed(enrollment)` it tells what the teacher says, in closed form (ridge regression on `data`); returns it.
-
-    unit: its output is centred and has unit variance on average, not the smaller one of a regression.
-    """
+def solve(xvector, teacher, data, items=2000, ridge=100.0):
+    """End of stage 1: the x-vector's last Linear in closed form (ridge regression on the teacher), its output at unit variance on average."""
     seen, said = [], []
-    for first in tqdm(range(0, len(data), 25), desc="solve"):
+    for first in tqdm(range(0, items, 25), desc="solve"):
         wave = torch.stack([torch.from_numpy(data[i]["enrollment"]) for i in range(first, first + 25)]).flatten(0, -2)
-        seen.append(embed(wave).double())
+        seen.append(xvector.statistics(wave).double())
         said.append(teacher(wave).double())
     seen, said = torch.cat(seen), torch.cat(said)
     mean, scale = seen.mean(0), seen.std(0) + 1e-6
     seen, centre = (seen - mean) / scale, said.mean(0)
     weight = torch.linalg.solve(seen.T @ seen + ridge * torch.eye(seen.shape[1], dtype=seen.dtype), seen.T @ (said - centre))
-    spread, centre = ((seen @ weight).std(), 0 * centre) if unit else (1.0, centre)
-    layer.weight.copy_((weight / scale[:, None]).T / spread)
-    layer.bias.copy_(centre - (mean / scale) @ weight / spread)
-    return layer
+    spread = (seen @ weight).std()
+    layer = xvector.embedding
+    layer.weight.copy_(((weight / scale[:, None]).T / spread).float())
+    layer.bias.copy_(-((mean / scale) @ weight / spread).float())
 
 
 class Extract(nn.Module):
-    """Stages 2 and 3: the extractor, with the x-vector learning beside it: all of it (`front`), or all but its front.
+    """Stages 2 and 3: the extractor, with the x-vector learning beside it, also from `teacher`; or (None) all of it but its front."""
 
-    reader: a Linear from the embedding to what `teacher` says, which learns on too; without a teacher separation alone counts.
-    """
-
-    def __init__(self, model, teacher=None, reader=None, front=False, spectral=SPECTRAL):
+    def __init__(self, model, teacher=None, spectral=SPECTRAL):
         super().__init__()
-        self.model, self.teacher, self.reader, self.front, self.spectral = model, teacher, reader, front, spectral
-        model.xvector_model.requires_grad_(True).sincnet.requires_grad_(front)
+        self.model, self.teacher, self.spectral = model, teacher, spectral
+        model.xvector_model.requires_grad_(True).sincnet.requires_grad_(teacher is not None)
 
     def train(self, mode=True):
         super().train(mode)
-        if not self.front:
+        if self.teacher is None:
             self.model.xvector_model.eval()
         return self
 
@@ -178,22 +168,16 @@ class Extract(nn.Module):
         spectral = ((spectrum.abs() * mask / scale + 1e-4) ** 0.5 - (reference.abs() / scale + 1e-4) ** 0.5).abs().mean((1, 2))
         loss = (-si_snr.clamp_max(25) + self.spectral * spectral).mean()
         if self.teacher is not None and self.training:
-            loss = loss + TEACHING * distance(self.reader(enrolled), self.teacher, enrollment)[0]
+            loss = loss + 5 * distance(enrolled, self.teacher, enrollment)[0]
         improvement = si_snr + negative_si_snr(mix, target)
         return {"loss": loss, "score": improvement.detach().view(-1, persons)}
-
-
-def checkpoint_of(out):
-    """The last checkpoint in the folder `out`, or None."""
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(out)) if out.is_dir() else None
 
 
 def train(module, data, val, out, steps, learning_rate, batch_size, decay, workers, every):
     """Run one stage through transformers' Trainer, from its last checkpoint where there is one."""
     from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainingArguments
+    from transformers.trainer_utils import get_last_checkpoint
 
     class InOrder(Trainer):
         def _get_train_sampler(self, *args, **kwargs):  # items are already random; their order makes a resume exact
@@ -212,7 +196,7 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
         ddp_backend="gloo" if "RANK" in os.environ and not gpu else None, ddp_find_unused_parameters=False)
     trainer = InOrder(model=module, args=arguments, train_dataset=data, eval_dataset=val,
                       compute_metrics=lambda p: {"score": float(np.mean(p.predictions))})
-    trainer.train(resume_from_checkpoint=checkpoint_of(out))
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
     (out / "history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
     return trainer.state.log_history
 
@@ -255,25 +239,19 @@ def main(arguments=None):
     for part in (model.enh_model.separator.conformer, model.xvector_model):
         part.compile(dynamic=False)
     steps = dict(zip(STAGES, options.steps))
-    few = EndlessMixtures(heard, FEW, options.seed, options.seconds, 3.2, music=music, both=True)
-    teacher, encoder = Teacher().whiten(few), model.xvector_model
+    few = EndlessMixtures(heard, 2000, options.seed, options.seconds, 3.2, music=music, both=True)
+    teacher = Teacher().whiten(few) if steps["distil"] or steps["joint"] else None
     for number, stage in enumerate(STAGES):
-        if not steps[stage]:
-            continue
-        items = steps[stage] * options.batch_size * int(os.environ.get("WORLD_SIZE", 1))
+        items = max(1, steps[stage]) * options.batch_size * int(os.environ.get("WORLD_SIZE", 1))
         data = EndlessMixtures(heard, items, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True, plain=PLAIN,
                                same_sex=0.6 if options.start else 0.5, gentle=not options.start)
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
-        if stage == "distil":
-            module = Distil(model, teacher)
-        else:
-            module = Extract(model, teacher, nn.Linear(512, 512), front=stage == "joint")
-            if not checkpoint_of(options.out / stage):
-                solve(module.reader, encoder.eval().forward, teacher, few)
+        module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
         rate = options.learning_rate if stage == "extract" else STAGES[stage][0]
-        train(module, data, val, options.out / stage, steps[stage], rate, options.batch_size, STAGES[stage][1], options.workers, options.every)
-        if stage == "distil":
-            solve(encoder.embedding, encoder.eval().statistics, teacher, few, unit=True)
+        if steps[stage]:
+            train(module, data, val, options.out / stage, steps[stage], rate, options.batch_size, STAGES[stage][1], options.workers, options.every)
+        if stage == "distil" and steps[stage]:
+            solve(model.xvector_model.eval(), teacher, few)
     if int(os.environ.get("RANK", 0)):
         return
     model.half().save_pretrained(options.out / "model")
