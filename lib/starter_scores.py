@@ -22,19 +22,32 @@ def mixtures(voices, items, seed, **condition):
     return EndlessMixtures(voices, items, seed, 5.0, 4.0, augment=False, second_interferer=0.0, **{"same_sex": 0.5, **condition})
 
 
+def over_people(values, people, seed=0, level=0.95, draws=5000):
+    """`(low, high)` of the mean of `values` when the people whom they belong to are drawn anew, each with all of theirs (cluster bootstrap)."""
+    names, which = np.unique(people, return_inverse=True)
+    totals, counts = np.bincount(which, values), np.bincount(which)
+    picks = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
+    return tuple(np.quantile(totals[picks].sum(1) / counts[picks].sum(1), [(1 - level) / 2, (1 + level) / 2]))
+
+
 def score(folder, voices, music=(), items=300, seed=99, split="Test"):
-    """SI-SDRi in dB of the model in `folder` on the speakers of `split`: a DataFrame, a row a condition, with 95 % intervals over mixtures."""
+    """SI-SDRi in dB of the model in `folder` on the speakers of `split`: a DataFrame, a row a condition.
+
+    low, high: 95 % interval over mixtures; people_low, people_high: over targets, of whom there are far fewer.
+    """
     model, rows = ConVoiFilter.from_pretrained(folder), []
     for name, condition in CONDITIONS.items():
-        data, gains = mixtures(voices[voices.split == split], items, seed, music=music, **condition), []
+        data, gains, targets = mixtures(voices[voices.split == split], items, seed, music=music, **condition), [], []
         for i in range(items):
-            item = data[i]
+            item, names = data.named(i)
+            targets.append(names[0])
             with torch.no_grad():
                 est = model(torch.from_numpy(item["mix"])[None], enrollment=torch.from_numpy(item["enrollment"])[None]).est[0].numpy()
             gains.append(float(si_sdri(est, item["target"], item["mix"])))
         gains = np.array(gains)
         mean, low, high = bootstrap_interval(gains)
-        rows.append({"condition": name, "mixtures": items, "si_sdri": mean, "low": low, "high": high,
+        people_low, people_high = over_people(gains, targets)
+        rows.append({"condition": name, "mixtures": items, "si_sdri": mean, "low": low, "high": high, "people_low": people_low, "people_high": people_high,
                      "over_1_db": (gains > 1).mean(), "below_0_db": (gains < 0).mean()})
     return pd.DataFrame(rows).round(3)
 

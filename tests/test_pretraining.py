@@ -101,3 +101,10 @@ def test_variants_differ_from_the_starter_in_what_they_say(small):
     assert torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[1])
     assert torch.equal(other.model.xvector_model.embedding.weight, start.xvector_model.embedding.weight)
     assert not any(p.requires_grad for p in same.model.xvector_model.parameters())
+
+
+def test_interval_over_people_is_as_wide_as_they_differ():
+    values, people = [0.0] * 10 + [10.0] * 10, ["a"] * 10 + ["b"] * 10
+    assert starter_scores.over_people(values, people) == (0.0, 10.0)  # a quarter of the draws is one of them twice
+    low, high = starter_scores.over_people([0.0, 10.0] * 10, people)
+    assert (low, high) == (5.0, 5.0)

@@ -130,3 +130,15 @@ def test_gently_begins_with_half_of_the_pairs_of_one_sex(voices):
             data[i]
         shares[gentle] = np.mean([data.sex[one] == data.sex[two] for one, two in zip(drawn[::2], drawn[1::2])])
     assert shares[False] == 1.0 and 0.3 < shares[True] < 0.7
+
+
+def test_names_say_who_speaks(voices, monkeypatch):
+    heard, speech = [], EndlessMixtures._speech
+    monkeypatch.setattr(EndlessMixtures, "_speech", lambda self, rng, name, *args, **rest: heard.append(name) or speech(self, rng, name, *args, **rest))
+    data, longest = EndlessMixtures(voices, 20, 3, 1.0, 1.0, second_interferer=0.5, noise_share=0.0, plain=0.5), 0
+    for i in range(20):  # after the persons others may speak, as babble behind an enrollment
+        heard.clear()
+        item, names = data.named(i)
+        assert list(dict.fromkeys(heard))[: len(set(names))] == list(dict.fromkeys(names)) and np.array_equal(item["mix"], data[i]["mix"])
+        longest = max(longest, len(names))
+    assert longest == 3

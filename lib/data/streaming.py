@@ -83,18 +83,23 @@ class EndlessMixtures(Dataset):
         return self.items
 
     def __getitem__(self, i):
+        return self.named(i)[0]
+
+    def named(self, i):
+        """Item `i`, and the names of those who speak in it, the target (with `both`: both targets) first."""
         rng = np.random.default_rng([self.seed, int(i)])
         if self.augment and rng.random() < self.plain_share:
-            return self.plain[i]
+            return self.plain.named(i)
         room = self._room(rng, 0.12)  # all in one room, or each in none or an own one, as recordings from homes are
         name = self._speaker(rng, self.by_sex[rng.choice(list(self.by_sex))])
-        persons = [self._person(rng, name, room)]
+        persons, names = [self._person(rng, name, room)], [name]
         for _ in range(1 + (rng.random() < self.second)):
             same = [n for n in self.by_sex[self.sex[name]] if _real(n) != _real(name)]
             rest = [n for n in self.rows if self.sex[n] != self.sex[name]]
             alike = self.same_sex * min(1.0, 0.5 + i / self.items) if self.gentle else self.same_sex
             pool = same if same and (rng.random() < alike or not rest) else rest
-            persons.append(self._person(rng, self._speaker(rng, pool), room))
+            names.append(self._speaker(rng, pool))
+            persons.append(self._person(rng, names[-1], room))
         waves = [_unit(wave) * 10 ** (-rng.uniform(*self.sir_db) / 20 * (k > 0)) for k, (wave, _) in enumerate(persons)]
         mix = sum(waves)
         if rng.random() < self.noise_share:
@@ -105,7 +110,7 @@ class EndlessMixtures(Dataset):
         enrollments = [self._enrollment(rng, wave, name) for _, wave in persons[: 1 + self.both]]
         first = slice(None) if self.both else 0
         return {"mix": (mix * gain).astype(np.float32), "target": (np.stack(targets) * gain).astype(np.float32)[first],
-                "enrollment": np.stack(enrollments).astype(np.float32)[first]}
+                "enrollment": np.stack(enrollments).astype(np.float32)[first]}, names
 
     def _person(self, rng, name, room):
         """What one person says in the mixture, and says elsewhere, at one speed (a voice sped up is another voice)."""
