@@ -435,6 +435,17 @@ def as_text(cell, name):
 
 # ---------------------------------------------------------------- the three commands
 
+def run_folder():
+    """A new folder for one run, named by the second it began; of two begun in the same second the later waits for the next one."""
+    while True:
+        out = RUNS / time.strftime("%Y%m%d-%H%M%S")
+        try:
+            out.mkdir(parents=True)
+            return out
+        except FileExistsError:
+            time.sleep(0.2)
+
+
 def run(names, pairs, here=False):
     """Execute chapters in order, keep notebooks and HTML, and print what came of it. Returns the exit code."""
     notebooks = find_chapters(names)
@@ -444,8 +455,7 @@ def run(names, pairs, here=False):
     own_data = {"source", "root", "dataset"} & {name for name, _ in pairs}
     if notebooks[0].name.startswith("01") and not own_data and not fetch_voices(python) and not (ROOT / "data" / "Dataset").exists():
         raise Failure("The voices could not be fetched; the lines above say why, and what to use instead.")
-    out = RUNS / time.strftime("%Y%m%d-%H%M%S")
-    out.mkdir(parents=True)
+    out = run_folder()
     try:
         for notebook in notebooks:
             execute(python, notebook, parameters[notebook], out)

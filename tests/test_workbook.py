@@ -216,6 +216,11 @@ def test_chapters_run_with_parameters_and_a_failing_one_is_named(place, monkeypa
     assert "12 attn [1, -0.5]" in executed.read_text(encoding="utf-8")
 
 
+def test_two_runs_begun_in_one_second_have_a_folder_each(place):
+    one, two = workbook.run_folder(), workbook.run_folder()
+    assert one != two and one.is_dir() and two.is_dir()
+
+
 def test_a_chapter_killed_from_outside_is_told_from_one_that_failed(tmp_path):
     (tmp_path / "02.log").write_text("Executing Cell 3---\n[IPKernelApp] WARNING | Parent appears to have exited\n")
     said = workbook.explain_chapter(tmp_path / "none.ipynb", tmp_path / "02.log", -9)
