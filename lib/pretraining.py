@@ -213,6 +213,7 @@ def main(arguments=None):
     parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
     parser.add_argument("--learning-rate", type=float, default=STAGES["extract"][0], help="of stage extract, at its highest")
+    parser.add_argument("--one-line", type=float, default=0.0, help="share of mixtures in which all speak over one microphone, mostly out of one package")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
@@ -244,7 +245,7 @@ def main(arguments=None):
     for number, stage in enumerate(STAGES):
         items = max(1, steps[stage]) * options.batch_size * int(os.environ.get("WORLD_SIZE", 1))
         data = EndlessMixtures(heard, items, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True, plain=PLAIN,
-                               same_sex=0.6 if options.start else 0.5, gentle=not options.start)
+                               same_sex=0.6 if options.start else 0.5, gentle=not options.start, one_line=options.one_line)
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
         module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
         rate = options.learning_rate if stage == "extract" else STAGES[stage][0]

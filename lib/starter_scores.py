@@ -68,13 +68,15 @@ def main(arguments=None):
     """Print both for the model in a folder, and for the teacher of its speaker encoder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--split", choices=("Train", "Val", "Test"), default="Test")
+    parser.add_argument("--split", choices=("Train", "Val", "Test", "Silero"), default="Test",
+                        help="Silero: 118 synthesised voices (`lib.data.silero`), strangers to all but a model pretrained with them")
     parser.add_argument("--items", type=int, default=300, help="mixtures a condition")
     options = parser.parse_args(arguments)
+    from lib.data import silero
     from lib.data import voices as sources
     from lib.pretraining import Teacher
 
-    voices = sources.load("debian")
+    voices = silero.load(blends=0).assign(split="Silero") if options.split == "Silero" else sources.load("debian")
     people = voices[voices.split == options.split]
     encoders = {"x-vector of this model": ConVoiFilter.from_pretrained(options.folder).float().xvector_model, "Resemblyzer, its teacher": Teacher()}
     for name, embed in encoders.items():

@@ -29,13 +29,13 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(debian, "load", lambda table: tables["a"])
     monkeypatch.setattr(spoken, "load", lambda: tables["s"])
     monkeypatch.setattr(kokoro, "load", lambda: tables["k"])
-    monkeypatch.setattr(silero, "load", lambda: tables["n"])
-    monkeypatch.setattr(starter_scores, "score", lambda *_: pd.DataFrame())
+    monkeypatch.setattr(silero, "load", lambda **_: tables["n"])
+    monkeypatch.setattr(starter_scores, "score", lambda *_, **__: pd.DataFrame())
     heard, first = [], streaming.EndlessMixtures.__init__
 
-    def noted(self, table, *args, **kwargs):
+    def noted(self, table, items, *args, **kwargs):
         heard.append(set(table.speaker))
-        first(self, table, *args, **kwargs)
+        first(self, table, min(items, 32), *args, **kwargs)  # validation on fewer than the command's 96
 
     monkeypatch.setattr(streaming.EndlessMixtures, "__init__", noted)
     return tmp_path, heard
@@ -108,3 +108,15 @@ def test_interval_over_people_is_as_wide_as_they_differ():
     assert starter_scores.over_people(values, people) == (0.0, 10.0)  # a quarter of the draws is one of them twice
     low, high = starter_scores.over_people([0.0, 10.0] * 10, people)
     assert (low, high) == (5.0, 5.0)
+
+
+@pytest.mark.parametrize("split, people", [("Val", {"val0", "val1", "val2"}), ("Silero", {f"n-train{k}" for k in range(3)})])
+def test_scores_are_of_whom_they_are_asked_for(small, monkeypatch, split, people):
+    folder, _ = small
+    ConVoiFilter(ConVoiFilterConfig(**TINY)).save_pretrained(folder / "start")
+    heard = []
+    monkeypatch.setattr(pretraining, "Teacher", lambda: None)
+    monkeypatch.setattr(starter_scores, "tell_apart", lambda _, voices: heard.append(set(voices.speaker)) or 0.1)
+    monkeypatch.setattr(starter_scores, "score", lambda _, voices, *__, split: heard.append(set(voices[voices.split == split].speaker)) or pd.DataFrame())
+    starter_scores.main([str(folder / "start"), "--split", split])
+    assert heard == [people] * 3

@@ -142,3 +142,42 @@ def test_names_say_who_speaks(voices, monkeypatch):
         assert list(dict.fromkeys(heard))[: len(set(names))] == list(dict.fromkeys(names)) and np.array_equal(item["mix"], data[i]["mix"])
         longest = max(longest, len(names))
     assert longest == 3
+
+
+def test_on_one_line_all_share_a_microphone_and_most_a_package(voices, monkeypatch):
+    packages = pd.concat([voices.assign(speaker=f"{package}-" + voices.speaker) for package in "ab"])
+    lines, shape = [], EndlessMixtures._shape
+    monkeypatch.setattr(EndlessMixtures, "_shape", lambda self, rng, wave, room, line=None: lines.append(line) or shape(self, rng, wave, room, line))
+    data = EndlessMixtures(packages, 40, 0, 0.5, 0.5, second_interferer=0.0, noise_share=0.0, both=True, one_line=1.0)
+    enrolled_on_it = 0
+    for i in range(40):
+        lines.clear()
+        _, (one, two) = data.named(i)
+        assert one[0] == two[0]
+        speech, enrollments = lines[:2], lines[2:]
+        assert speech[0] is not None and speech[0] is speech[1]
+        assert enrollments in ([None, None], speech)
+        enrolled_on_it += enrollments == speech
+    assert 8 < enrolled_on_it < 32
+    for share, fewest, most in ((0.0, 0, 0), (0.5, 18, 42)):
+        data, shared = EndlessMixtures(packages, 60, 0, 0.5, 0.5, second_interferer=0.0, noise_share=0.0, one_line=share), 0
+        for i in range(60):
+            lines.clear()
+            data.named(i)
+            shared += lines[0] is not None
+        assert fewest <= shared <= most
+
+
+def test_a_microphone_is_one_response_at_any_length(voices):
+    data = EndlessMixtures(voices, 4, 0, 0.5, 0.5, one_line=1.0)
+    rng = np.random.default_rng(3)
+    responses = [data._response(rng) for _ in range(40)]
+    hz = np.linspace(0, 8000, 33)
+    gains = np.array([response(hz) for response in responses])
+    assert 0.1 < np.mean([np.allclose(gain, 1) for gain in gains]) < 0.55  # three of ten
+    assert gains.max() <= 10 ** (9 / 20) + 1e-9 and (gains[:, -1] < 0.01).any() and (gains[:, 0] < 0.01).any()
+    pulse = np.zeros(400)
+    pulse[0] = 1.0
+    for response in responses[:5]:
+        short, long = (np.abs(np.fft.rfft(data._shape(rng, np.pad(pulse, (0, more)), None, response)))[:: 1 + more // 400] for more in (0, 400))
+        np.testing.assert_allclose(short, long, atol=0.05)

@@ -55,17 +55,18 @@ class EndlessMixtures(Dataset):
     the target's sex with `same_sex` chance (with `gentle` half of that at first, all of it from the middle on: whom to follow
     is learned sooner where voices differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down
     (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added, but for a share of
-    `plain` items, which are as they would be without it.
+    `plain` items, which are as they would be without it. In a share of `one_line` items all speak over one microphone, in one room, and
+    the others come from the target's package where they can: nothing but the voice tells them apart there.
     """
 
     def __init__(self, voices, items, seed=0, seconds=3.0, enrollment_seconds=3.0, sir_db=(-5.0, 5.0), same_sex=0.5,
                  second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0), augment=True, music=(), both=False, plain=0.0,
-                 gentle=True):
+                 gentle=True, one_line=0.0):
         self.samples, self.index = pack(voices)
         self.items, self.seed, self.augment, self.both = items, seed, augment, both
         self.length, self.enrollment_length = int(seconds * SR), int(enrollment_seconds * SR)
         self.sir_db, self.same_sex, self.second = sir_db, same_sex, second_interferer
-        self.noise_share, self.noise_snr_db, self.gentle = noise_share, noise_snr_db, gentle and augment
+        self.noise_share, self.noise_snr_db, self.gentle, self.one_line = noise_share, noise_snr_db, gentle and augment, one_line * augment
         enough = self.index.groupby("speaker").samples.sum() > 1.5 * (self.length + self.enrollment_length)
         self.rows = {name: group for name, group in self.index.groupby("speaker") if enough[name]}
         if len(self.rows) < 2:
@@ -76,7 +77,7 @@ class EndlessMixtures(Dataset):
             self.by_sex, self.sex = {"?": list(self.rows)}, dict.fromkeys(self.rows, "?")
         self.weight = {name: float(group.samples.sum()) ** 0.5 for name, group in self.rows.items()}
         self.plain_share, self.plain = plain, copy.copy(self)
-        self.plain.augment = self.plain.gentle = False
+        self.plain.augment = self.plain.gentle = self.plain.one_line = False
         self.music = self.plain.music = [(audio.read(path) * 32767).astype("<i2") for path in music]
 
     def __len__(self):
@@ -88,38 +89,42 @@ class EndlessMixtures(Dataset):
     def named(self, i):
         """Item `i`, and the names of those who speak in it, the target (with `both`: both targets) first."""
         rng = np.random.default_rng([self.seed, int(i)])
-        if self.augment and rng.random() < self.plain_share:
+        line = self._response(rng) if self.one_line and rng.random() < self.one_line else None
+        if self.augment and line is None and rng.random() < self.plain_share:
             return self.plain.named(i)
         room = self._room(rng, 0.12)  # all in one room, or each in none or an own one, as recordings from homes are
         name = self._speaker(rng, self.by_sex[rng.choice(list(self.by_sex))])
-        persons, names = [self._person(rng, name, room)], [name]
+        persons, names = [self._person(rng, name, room, line)], [name]
         for _ in range(1 + (rng.random() < self.second)):
             same = [n for n in self.by_sex[self.sex[name]] if _real(n) != _real(name)]
             rest = [n for n in self.rows if self.sex[n] != self.sex[name]]
             alike = self.same_sex * min(1.0, 0.5 + i / self.items) if self.gentle else self.same_sex
             pool = same if same and (rng.random() < alike or not rest) else rest
-            names.append(self._speaker(rng, pool))
-            persons.append(self._person(rng, names[-1], room))
+            near = [n for n in pool if n.split("-")[0] == name.split("-")[0]] if line else []
+            names.append(self._speaker(rng, near or pool))
+            persons.append(self._person(rng, names[-1], room, line))
         waves = [_unit(wave) * 10 ** (-rng.uniform(*self.sir_db) / 20 * (k > 0)) for k, (wave, _) in enumerate(persons)]
-        mix = sum(waves)
+        mix = self._floor(rng, sum(waves)) if line else sum(waves)
         if rng.random() < self.noise_share:
             mix = mix + _unit(self._noise(rng, name)) * 10 ** (-rng.uniform(*self.noise_snr_db) / 20)
         mix, *targets = self._channel(rng, mix, *waves[: 1 + self.both])
         gain = 10 ** (rng.uniform(-32, -14) / 20) if self.augment else 0.1
         gain = min(gain / (np.sqrt(np.mean(mix**2)) + 1e-9), 0.95 / (np.abs(mix).max() + 1e-9))
-        enrollments = [self._enrollment(rng, wave, name) for _, wave in persons[: 1 + self.both]]
+        line = line if line and rng.random() < 0.5 else None  # the enrollments over the same microphone too, or each over its own
+        enrollments = [self._enrollment(rng, wave, name, line) for _, wave in persons[: 1 + self.both]]
         first = slice(None) if self.both else 0
         return {"mix": (mix * gain).astype(np.float32), "target": (np.stack(targets) * gain).astype(np.float32)[first],
                 "enrollment": np.stack(enrollments).astype(np.float32)[first]}, names
 
-    def _person(self, rng, name, room):
+    def _person(self, rng, name, room, line):
         """What one person says in the mixture, and says elsewhere, at one speed (a voice sped up is another voice)."""
         speed = self._speed(rng)
         wave, used = self._speech(rng, name, self.length, speed)
-        return self._shape(rng, wave, self._room(rng) if room is None else room), self._speech(rng, name, self.enrollment_length, speed, avoid=used)[0]
+        room = self._room(rng) if room is None and line is None else room
+        return self._shape(rng, wave, room, line), self._speech(rng, name, self.enrollment_length, speed, avoid=used)[0]
 
-    def _enrollment(self, rng, wave, name):
-        wave = _unit(self._shape(rng, wave, self._room(rng)))
+    def _enrollment(self, rng, wave, name, line):
+        wave = _unit(self._shape(rng, wave, self._room(rng), line))
         if self.augment and rng.random() < 0.25:
             noise = np.resize(_unit(self._noise(rng, name)), len(wave))
             wave = wave + noise * 10 ** (-rng.uniform(10, 25) / 20)
@@ -155,24 +160,32 @@ class EndlessMixtures(Dataset):
         wave = wave[:length]
         return np.pad(wave, (0, length - len(wave))), used
 
-    def _shape(self, rng, wave, room):
-        """One person's microphone: a random smooth equaliser, band limits, a noise floor, a telephone; and where given, a room."""
+    def _shape(self, rng, wave, room, line=None):
+        """One person's microphone: a response, a noise floor, a telephone, or the response `line` that all share; and where given, a room."""
         if not self.augment:
             return wave
-        if rng.random() < 0.7:
-            hz, spectrum = np.fft.rfftfreq(len(wave), 1 / SR), np.fft.rfft(wave)
-            spectrum *= 10 ** (np.interp(np.linspace(0, 7, len(spectrum)), np.arange(8), rng.uniform(-9, 9, 8)) / 20)
-            if rng.random() < 0.4:
-                spectrum /= 1 + (hz / rng.uniform(3200, 7500)) ** 24
-            if rng.random() < 0.3:
-                spectrum /= 1 + (rng.uniform(60, 350) / np.maximum(hz, 1)) ** 8
-            wave = np.fft.irfft(spectrum, len(wave))
-        if rng.random() < 0.3:
-            floor = _unit(_coloured(rng, len(wave)))
-            wave = wave + floor * np.sqrt(np.mean(wave**2)) * 10 ** (-rng.uniform(18, 40) / 20)
-        if rng.random() < 0.06:
-            wave = through_gsm(wave)
+        response = self._response(rng) if line is None else line
+        wave = np.fft.irfft(np.fft.rfft(wave) * response(np.fft.rfftfreq(len(wave), 1 / SR)), len(wave))
+        if line is None:
+            wave = self._floor(rng, wave)
+            if rng.random() < 0.06:
+                wave = through_gsm(wave)
         return wave if room is None else fftconvolve(wave, room)[: len(wave)]
+
+    def _response(self, rng):
+        """What a microphone does to each frequency (Hz), a function: in seven of ten a random smooth equaliser, with band limits now and then."""
+        knots, top, bottom = np.zeros(8), np.inf, 0.0
+        if rng.random() < 0.7:
+            knots = rng.uniform(-9, 9, 8)
+            top = rng.uniform(3200, 7500) if rng.random() < 0.4 else top
+            bottom = rng.uniform(60, 350) if rng.random() < 0.3 else bottom
+        return lambda hz: 10 ** (np.interp(hz, np.linspace(0, SR / 2, 8), knots) / 20) / (1 + (hz / top) ** 24) / (1 + (bottom / np.maximum(hz, 1)) ** 8)
+
+    def _floor(self, rng, wave):
+        """`wave` with a noise floor 18 to 40 dB below it, in three of ten."""
+        if rng.random() > 0.3:
+            return wave
+        return wave + _unit(_coloured(rng, len(wave))) * np.sqrt(np.mean(wave**2)) * 10 ** (-rng.uniform(18, 40) / 20)
 
     def _room(self, rng, chance=0.25):
         """With that chance the impulse response of a made-up room: direct sound and an exponentially falling tail."""
