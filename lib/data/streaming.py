@@ -55,7 +55,7 @@ class EndlessMixtures(Dataset):
     the target's sex with `same_sex` chance (with `gentle` half of that at first, all of it from the middle on: whom to follow
     is learned sooner where voices differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down
     (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added, but for a share of
-    `plain` items, which are as they would be without it. In a share of `one_line` items all speak over one microphone, in one room, and
+    `plain` items, which are as they would be without it. In a share of `one_line` items all speak over one microphone, in one room or none, and
     the others come from the target's package where they can: nothing but the voice tells them apart there.
     """
 
