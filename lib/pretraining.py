@@ -7,7 +7,8 @@ synthesised voices (`lib.data.spoken`, `lib.data.kokoro`; where asked for `lib.d
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
 2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside it.
 3. extract: of the x-vector all but the front learns on, without the teacher, which makes a step nearly twice as fast (the front's
-   backward pass works on the wave itself); the learning rate falls to its end.
+   backward pass works on the wave itself); the learning rate falls to its end. By AdamW, or by Muon (`lib.muon`), which keeps more
+   of a `--start` while the rate is high.
 A second call goes on from the last checkpoint; with fewer steps the learning rate falls sooner. Several processes
 (`python -m torch.distributed.run --nproc_per_node=2 --module lib.pretraining -- OUT`, once the synthesised voices are there) share
 each step: as many batches at once, the learning rate times the root of their number.
@@ -27,6 +28,7 @@ from tqdm.auto import tqdm
 import lib  # noqa: F401  (before transformers' Trainer: makes torchaudio importable)
 from lib.losses import negative_si_snr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+from lib.muon import Muon
 from lib.training import pick_precision
 
 SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768, xvector_front="log",
@@ -173,7 +175,7 @@ class Extract(nn.Module):
         return {"loss": loss, "score": improvement.detach().view(-1, persons)}
 
 
-def train(module, data, val, out, steps, learning_rate, batch_size, decay, workers, every):
+def train(module, data, val, out, steps, learning_rate, batch_size, decay, workers, every, muon=False):
     """Run one stage through transformers' Trainer, from its last checkpoint where there is one."""
     from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainingArguments
@@ -182,6 +184,11 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
     class InOrder(Trainer):
         def _get_train_sampler(self, *args, **kwargs):  # items are already random; their order makes a resume exact
             return SequentialSampler(self.train_dataset)
+
+        def create_optimizer(self, *args, **kwargs):
+            if muon and self.optimizer is None:
+                self.optimizer = Muon(self.model.named_parameters(), self.args.learning_rate, self.args.weight_decay)
+            return super().create_optimizer(*args, **kwargs)
 
     gpu, learning_rate = torch.cuda.is_available(), learning_rate * int(os.environ.get("WORLD_SIZE", 1)) ** 0.5  # a batch as many times larger
     torch.set_flush_denormal(True)  # as `lib.training.fit`
@@ -213,6 +220,7 @@ def main(arguments=None):
     parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
     parser.add_argument("--learning-rate", type=float, default=STAGES["extract"][0], help="of stage extract, at its highest")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of stage extract (`lib.muon`)")
     parser.add_argument("--one-line", type=float, default=0.0, help="share of mixtures in which all speak over one microphone, mostly out of one package")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
@@ -250,7 +258,8 @@ def main(arguments=None):
         module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
         rate = options.learning_rate if stage == "extract" else STAGES[stage][0]
         if steps[stage]:
-            train(module, data, val, options.out / stage, steps[stage], rate, options.batch_size, STAGES[stage][1], options.workers, options.every)
+            train(module, data, val, options.out / stage, steps[stage], rate, options.batch_size, STAGES[stage][1], options.workers, options.every,
+                  muon=stage == "extract" and options.optimizer == "muon")
         if stage == "distil" and steps[stage]:
             solve(model.xvector_model.eval(), teacher, few)
     if int(os.environ.get("RANK", 0)):

@@ -60,6 +60,16 @@ def test_it_learns_saves_and_goes_on(small):
     assert all(torch.equal(weights[name], tensor) for name, tensor in first.state_dict().items() if name.startswith("xvector_model") and "running" in name)
 
 
+def test_muon_learns_and_goes_on(small, monkeypatch):
+    monkeypatch.setattr(pretraining, "SIZES", {**TINY, "adim": 64, "linear_units": 64})
+    run(small[0], 2, "--optimizer", "muon")
+    run(small[0], 4, "--optimizer", "muon")
+    saved = torch.load(small[0] / "out/extract/checkpoint-4/optimizer.pt", weights_only=True)
+    assert any(entry.keys() == {"momentum"} for entry in saved["state"].values()) and any("exp_avg" in entry for entry in saved["state"].values())
+    history = json.loads((small[0] / "out/extract/history.json").read_text())
+    assert [row["step"] for row in history if "eval_score" in row] == [2, 4]
+
+
 def test_it_hears_whom_it_is_told_to_and_nobody_held_out(small):
     folder, heard = small
     run(folder, 2, "--copies", "2", "--voices", *pretraining.SOURCES, "silero")
