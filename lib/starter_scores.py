@@ -9,6 +9,7 @@ import torch
 import lib  # noqa: F401  (makes torchaudio importable)
 from lib.data.streaming import EndlessMixtures
 from lib.metrics import bootstrap_interval, si_sdri
+from lib.models.chunks import SPEEDS
 from lib.models.convoifilter import ConVoiFilter
 from lib.verification import eer
 
@@ -30,8 +31,8 @@ def over_people(values, people, seed=0, level=0.95, draws=5000):
     return tuple(np.quantile(totals[picks].sum(1) / counts[picks].sum(1), [(1 - level) / 2, (1 + level) / 2]))
 
 
-def score(folder, voices, music=(), items=300, seed=99, split="Test"):
-    """SI-SDRi in dB of the model in `folder` on the speakers of `split`: a DataFrame, a row a condition.
+def score(folder, voices, music=(), items=300, seed=99, split="Test", speeds=(1.0,)):
+    """SI-SDRi in dB of the model in `folder` on the speakers of `split`, `speeds` as in `ConVoiFilter.extract`: a DataFrame, a row a condition.
 
     low, high: 95 % interval over mixtures; people_low, people_high: over targets, of whom there are far fewer.
     """
@@ -41,8 +42,7 @@ def score(folder, voices, music=(), items=300, seed=99, split="Test"):
         for i in range(items):
             item, names = data.named(i)
             targets.append(names[0])
-            with torch.no_grad():
-                est = model(torch.from_numpy(item["mix"])[None], enrollment=torch.from_numpy(item["enrollment"])[None]).est[0].numpy()
+            est = model.extract(item["mix"], item["enrollment"], speeds=speeds)
             gains.append(float(si_sdri(est, item["target"], item["mix"])))
         gains = np.array(gains)
         mean, low, high = bootstrap_interval(gains)
@@ -71,6 +71,7 @@ def main(arguments=None):
     parser.add_argument("--split", choices=("Train", "Val", "Test", "Silero"), default="Test",
                         help="Silero: 118 synthesised voices (`lib.data.silero`), strangers to all but a model pretrained with them")
     parser.add_argument("--items", type=int, default=300, help="mixtures a condition")
+    parser.add_argument("--speeds", type=float, nargs="+", default=[1.0], help=f"the mean of estimates at these speeds, say {' '.join(map(str, SPEEDS))}")
     options = parser.parse_args(arguments)
     from lib.data import silero
     from lib.data import voices as sources
@@ -81,7 +82,7 @@ def main(arguments=None):
     encoders = {"x-vector of this model": ConVoiFilter.from_pretrained(options.folder).float().xvector_model, "Resemblyzer, its teacher": Teacher()}
     for name, embed in encoders.items():
         print(f"{name}: equal error rate {tell_apart(embed, people):.1%} between two people of one sex, {options.split}")
-    print(score(options.folder, voices, sources.background_music(), options.items, split=options.split).to_string(index=False))
+    print(score(options.folder, voices, sources.background_music(), options.items, split=options.split, speeds=options.speeds).to_string(index=False))
 
 
 if __name__ == "__main__":

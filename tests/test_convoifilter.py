@@ -10,6 +10,7 @@ import torch
 from golden_rules import fill_by_rule, signals
 
 from lib.models.checkpoint import CheckpointError
+from lib.models.chunks import to_rate
 from lib.models.conformer import RelativeAttention, relative_positions, shift_to_keys
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
@@ -198,6 +199,32 @@ def test_cross_fade_leaves_no_seam(model):
         assert np.allclose(passing.extract(mix, enrollment, overlap=overlap), mix, atol=1e-6)
     with pytest.raises(ValueError, match="overlap"):
         passing.extract(mix, enrollment, overlap=0.9)
+
+
+def test_several_speeds_give_the_mean_of_their_estimates(model):
+    mix, _, enrollment = (wave.numpy() for wave in signals(mix_seconds=7.3))
+    slow, rate = 13440, 16000
+    heard = [torch.from_numpy(to_rate(piece, slow, rate))[None] for piece in (np.pad(mix, (0, 80000 * 2 - len(mix)))[:80000], enrollment)]
+    with torch.no_grad():
+        at_slow = to_rate(model.separate(heard[0], model.embed(heard[1]))[0].numpy(), rate, slow)
+    mean = model.extract(mix, enrollment, speeds=(1.0, 0.84))
+    plain = model.extract(mix, enrollment)
+    assert mean.shape == plain.shape and not np.allclose(mean, plain, atol=1e-4)
+    assert np.allclose(mean[:79000], (plain[:79000] + at_slow[:79000]) / 2, atol=1e-5)
+    for speeds in ((), (1.0, 0.0), (3.0,)):
+        with pytest.raises(ValueError, match="speeds must be"):
+            model.extract(mix, enrollment, speeds=speeds)
+
+
+@pytest.mark.parametrize("speed", [0.84, 0.92, 1.08, 1.18, 1.3333])
+def test_other_speeds_keep_time(model, speed):
+    """A model that passes its input through must give it back in place, to the end of each chunk."""
+    t = np.arange(11 * 16000) / 16000
+    mix = (0.3 * np.sin(2 * np.pi * (200 + 100 * t) * t)).astype(np.float32)
+    passing = ConVoiFilter(model.config).eval()
+    passing.separate = lambda chunk, embedding: chunk
+    est = passing.extract(mix, mix[:48000], speeds=(speed,), overlap=0.5)
+    assert np.abs(est - mix)[800:-800].max() < 0.01
 
 
 @pytest.mark.parametrize("mix, enrollment, said", [

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 SILENT = 1e-5  # a peak below this (-100 dBFS) is taken as silence
+SPEEDS = (0.84, 0.92, 1.0, 1.08, 1.18)  # the same words at these speeds are as many voices to the model, and its errors differ
 
 
 def mono(wave, name):
@@ -56,13 +57,20 @@ def fade(chunk, shared):
     return weights
 
 
+def rows_to_rate(waves, sr_from, sr_to):
+    """`to_rate` for torch `(batch, samples)`."""
+    return waves if sr_from == sr_to else torch.stack([torch.from_numpy(to_rate(wave.numpy(), sr_from, sr_to)) for wave in waves])
+
+
 @torch.no_grad()
-def extract(model, mix, enrollment, sr, overlap, batch, progress, precision="fp32"):
+def extract(model, mix, enrollment, sr, overlap, batch, progress, precision="fp32", speeds=(1.0,)):
     """See `ConVoiFilter.extract`. Memory holds the waves and `batch` chunks, so an hour fits into two gigabytes."""
     if not 0 <= overlap <= 0.5:
         raise ValueError(f"overlap must be from 0 to 0.5 of a chunk, got {overlap}")
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+    if not len(speeds) or not all(0.5 <= speed <= 2 for speed in speeds):
+        raise ValueError(f"speeds must be one or more from 0.5 to 2, got {speeds}")
     mix, enrollment = mono(mix, "mix"), mono(enrollment, "enrollment")
     check_enrollment(enrollment, sr)
     rate, chunk, device = model.config.sample_rate, model.chunk, next(model.parameters()).device
@@ -70,26 +78,36 @@ def extract(model, mix, enrollment, sr, overlap, batch, progress, precision="fp3
     model.eval()
     try:
         with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
-            embedding = model.embed(torch.from_numpy(to_rate(enrollment, sr, rate)).to(device))
-            est = _overlap_add(model, wave, embedding, chunk, int(overlap * chunk), batch, progress or (lambda starts: starts))
+            enrollment = torch.from_numpy(to_rate(enrollment, sr, rate))[None]
+            embeddings = {told: model.embed(rows_to_rate(enrollment, told, rate).to(device)) for told in [round(rate * speed) for speed in speeds]}
+            est = _overlap_add(model, wave, embeddings, chunk, int(overlap * chunk), batch, progress or (lambda starts: starts))
     finally:
         model.train(was_training)
     est = to_rate(est.numpy(), rate, sr)[: len(mix)]
     return np.pad(est, (0, len(mix) - len(est))).astype(np.float32)
 
 
-def _overlap_add(model, wave, embedding, chunk, shared, batch, progress):
+def _overlap_add(model, wave, embeddings, chunk, shared, batch, progress):
     samples, hop = len(wave), chunk - shared
     starts = list(range(0, max(samples - shared, 1), hop))
     weights = fade(chunk, shared)
     est, total = torch.zeros(starts[-1] + chunk), torch.zeros(starts[-1] + chunk)
     for group in progress([starts[i: i + batch] for i in range(0, len(starts), batch)]):
         pieces = torch.stack([_piece(wave, s, chunk, model.config.fill) for s in group])
-        out = model.separate(pieces.to(embedding.device), embedding.expand(len(group), -1)).float().cpu()
-        for start, piece in zip(group, out):
+        for start, piece in zip(group, _mean_estimate(model, pieces, embeddings)):
             est[start: start + chunk] += piece * weights
             total[start: start + chunk] += weights
     return (est / total)[:samples]
+
+
+def _mean_estimate(model, pieces, embeddings):
+    """The mean of what `model` says of `pieces` `(batch, samples)` when told that their rate is this or that: `embeddings` `{rate: (1, 512)}`."""
+    rate, samples, total = model.config.sample_rate, pieces.shape[1], 0
+    for told, embedding in embeddings.items():
+        heard = rows_to_rate(pieces, told, rate).to(embedding.device)
+        est = rows_to_rate(model.separate(heard, embedding.expand(len(pieces), -1)).float().cpu(), rate, told)[:, :samples]
+        total = total + torch.nn.functional.pad(est, (0, samples - est.shape[1]))
+    return total / len(embeddings)
 
 
 def _piece(wave, start, chunk, fill):

@@ -240,16 +240,18 @@ class ConVoiFilter(PreTrainedModel):
             return wave.gather(1, places).reshape(-1, self.chunk), count
         return F.pad(wave, (0, count * self.chunk - wave.shape[1])).reshape(-1, self.chunk), count
 
-    def extract(self, mix, enrollment, sr=16000, overlap=0.0, batch=8, progress=None, precision="fp32"):
+    def extract(self, mix, enrollment, sr=16000, overlap=0.0, batch=8, progress=None, precision="fp32", speeds=(1.0,)):
         """Pull the enrolled person out of `mix`, of any length and at any rate; the everyday way to use the model.
 
         mix, enrollment: numpy or torch, `(samples,)` or `(channels, samples)` (mixed down), in [-1, 1], both at `sr` Hz.
         overlap: share of a chunk, 0 to under 1, that neighbours share; they are cross-faded, so that no seam is heard.
         batch: chunks computed at a time, which bounds the memory. progress: wraps the list of batches (tqdm fits). precision: bf16 is
         about twice as fast where the hardware multiplies it natively, and within some 40 dB of fp32 (`lib.benchmark`).
+        speeds: the estimate is the mean over mixture and enrollment played this much faster; `lib.models.chunks.SPEEDS` takes five
+        times as long and is better by some tenths of a decibel (`lib.starter_scores --speeds`).
         Returns numpy float32 `(samples,)` at `sr`. Raises ValueError for empty, silent or NaN input or an enrollment under
         1 s; warns under 3 s.
         """
         from lib.models.chunks import extract  # kept apart: plumbing, not the model
 
-        return extract(self, mix, enrollment, sr, overlap, batch, progress, precision)
+        return extract(self, mix, enrollment, sr, overlap, batch, progress, precision, speeds)
