@@ -127,6 +127,9 @@ def test_scores_are_of_whom_they_are_asked_for(small, monkeypatch, split, people
     heard = []
     monkeypatch.setattr(pretraining, "Teacher", lambda: None)
     monkeypatch.setattr(starter_scores, "tell_apart", lambda _, voices: heard.append(set(voices.speaker)) or 0.1)
-    monkeypatch.setattr(starter_scores, "score", lambda _, voices, *__, split: heard.append(set(voices[voices.split == split].speaker)) or pd.DataFrame())
+    speeds = []
+    monkeypatch.setattr(starter_scores, "score", lambda _, voices, *__, split, **more: heard.append(set(voices[voices.split == split].speaker))
+                        or speeds.append(more["speeds"]) or pd.DataFrame())
     starter_scores.main([str(folder / "start"), "--split", split])
-    assert heard == [people] * 3
+    starter_scores.main([str(folder / "start"), "--split", split, "--speeds", "0.9", "1"])
+    assert heard == [people] * 6 and speeds == [[1.0], [0.9, 1.0]]
