@@ -10,12 +10,12 @@ class Muon(torch.optim.AdamW):
     alone and works in bfloat16, which most CPUs are slow at. Processes of one group share the work: each makes its part of the steps.
     """
 
-    def __init__(self, named, lr, weight_decay=0.0, momentum=0.95):
-        """`named`: `(name, parameter)` pairs, as `named_parameters()` gives them; those without gradient are left out."""
-        named = [(name, p) for name, p in named if p.requires_grad]
-        # depthwise convolutions and vectors of any shape have no matrix to speak of
-        large = [p.dim() > 1 and min(len(p), p[0].numel()) >= 64 for _, p in named]
-        matrices, rest = ([p for (_, p), is_large in zip(named, large) if is_large == kind] for kind in (True, False))
+    def __init__(self, parameters, lr, weight_decay=0.0, momentum=0.95):
+        """Of `parameters`, those frozen are left out."""
+        matrices, rest = [], []
+        for p in parameters:
+            if p.requires_grad:  # depthwise convolutions and vectors of any shape have no matrix to speak of
+                (matrices if p.dim() > 1 and min(len(p), p[0].numel()) >= 64 else rest).append(p)
         super().__init__([{"params": rest, "matrices": False}, {"params": matrices, "matrices": True}], lr=lr, weight_decay=weight_decay)
         self.momentum = momentum
 

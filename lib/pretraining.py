@@ -187,7 +187,7 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
 
         def create_optimizer(self, *args, **kwargs):
             if muon and self.optimizer is None:
-                self.optimizer = Muon(self.model.named_parameters(), self.args.learning_rate, self.args.weight_decay)
+                self.optimizer = Muon(self.model.parameters(), self.args.learning_rate, self.args.weight_decay)
             return super().create_optimizer(*args, **kwargs)
 
     gpu, learning_rate = torch.cuda.is_available(), learning_rate * int(os.environ.get("WORLD_SIZE", 1)) ** 0.5  # a batch as many times larger

@@ -34,7 +34,7 @@ def learn(model, optimizer, seeds):
 def test_matrices_move_orthogonally_and_all_else_as_adamw_does():
     model, other = net(), net()
     before = copy.deepcopy(model.state_dict())
-    learn(model, muon.Muon(model.named_parameters(), lr=1e-2, weight_decay=0.1), [0])
+    learn(model, muon.Muon(model.parameters(), lr=1e-2, weight_decay=0.1), [0])
     learn(other, torch.optim.AdamW(other.parameters(), lr=1e-2, weight_decay=0.1), [0])
     for name, p in model.named_parameters():
         if name in ("0.weight", "1.weight"):
@@ -49,16 +49,16 @@ def test_frozen_parts_stay():
     model = net()
     model[1].requires_grad_(False)
     before = model[1].weight.clone()
-    learn(model, muon.Muon(model.named_parameters(), lr=1e-2, weight_decay=0.1), [0])
+    learn(model, muon.Muon(model.parameters(), lr=1e-2, weight_decay=0.1), [0])
     assert torch.equal(model[1].weight, before)
 
 
 def test_state_goes_on_after_a_save():
     model, again = net(), net()
-    optimizer = muon.Muon(model.named_parameters(), lr=1e-2)
+    optimizer = muon.Muon(model.parameters(), lr=1e-2)
     learn(model, optimizer, [0])
     again.load_state_dict(model.state_dict())
-    resumed = muon.Muon(again.named_parameters(), lr=1e-2)
+    resumed = muon.Muon(again.parameters(), lr=1e-2)
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     learn(model, optimizer, [1])
     learn(again, resumed, [1])
