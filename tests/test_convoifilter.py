@@ -11,7 +11,7 @@ from golden_rules import fill_by_rule, signals
 
 from lib.models.checkpoint import CheckpointError
 from lib.models.chunks import to_rate
-from lib.models.conformer import RelativeAttention, relative_positions, shift_to_keys
+from lib.models.conformer import RelativeAttention, aligned, relative_positions, shift_to_keys
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -118,6 +118,14 @@ def test_attention_by_distance_equals_the_plain_sum():
     assert torch.allclose(attention(x, positions)[0], attention.linear_out(out.reshape(5, 16)), atol=1e-5)
     by_distance = torch.arange(4, -5, -1.0).expand(1, 1, 5, 9)
     assert torch.equal(shift_to_keys(by_distance)[0, 0], torch.arange(5.0)[:, None] - torch.arange(5.0)[None])
+
+
+@pytest.mark.parametrize("frames", [5, 8, 626])
+def test_rows_for_a_gpu_begin_at_multiples_of_16_bytes(frames):
+    bias = shift_to_keys(torch.randn(2, 3, frames, 2 * frames - 1).bfloat16())
+    moved = aligned(bias)
+    assert torch.equal(moved, bias) and moved.storage_offset() == 0 and moved.stride(-1) == 1
+    assert all(stride * moved.element_size() % 16 == 0 for stride in moved.stride()[:-1])
 
 
 def test_saved_models_come_back_bit_equal(model, tmp_path):

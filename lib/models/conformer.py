@@ -29,6 +29,11 @@ def shift_to_keys(scores):
     return scores.as_strided((batch, heads, frames, frames), (b, h, r - c, c), scores.storage_offset() + (frames - 1) * c)
 
 
+def aligned(bias):
+    """The same values `(..., frames, frames)` with each row at a multiple of 16 bytes: some kernels of GPUs end in "misaligned address" else."""
+    return F.pad(bias, (0, 8 - bias.shape[-1] % 8))[..., : bias.shape[-1]]
+
+
 class RelativeAttention(nn.Module):
     """Multi-head self-attention with a content term (bias u) and a distance term (bias v).
 
@@ -64,6 +69,7 @@ class RelativeAttention(nn.Module):
         if self.form == "plain" or self.form == "auto" and slow:
             out = F.dropout(torch.softmax((q * scale) @ k.transpose(-2, -1) + by_distance, dim=-1).to(v.dtype), dropout) @ v
         else:
+            by_distance = aligned(by_distance) if x.device.type == "cuda" else by_distance
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=by_distance, dropout_p=dropout)
         return self.linear_out(out.transpose(1, 2).reshape(batch, frames, dim))
 
