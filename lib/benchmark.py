@@ -173,6 +173,28 @@ def profile(sizes, strategy, variant, device, rows=12):
                          for event in events[:rows]])
 
 
+def matrix_share(sizes, strategy, batches, device, steps=5, say=print):
+    """A row a batch: TFLOP/s of an uncached bf16 step (its matrix products and convolutions alone are counted), and of one large product."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    edge, times = 8192 if device.type == "cuda" else 1024, []
+    one = torch.randn(edge, edge, device=device, dtype=torch.bfloat16)
+    for _ in range(8):
+        started = time.perf_counter()
+        (one @ one)[0, 0].item()
+        times.append(time.perf_counter() - started)
+    rows, most = [], 2 * edge**3 / statistics.median(times[3:]) / 1e12
+    for batch in batches:
+        variant, counter = dict(attention="fused", precision="bf16", cache=False), FlopCounterMode(display=False)
+        with attention("fused"):
+            seconds, _, _ = _steps(sizes, strategy, variant, None, steps + 1, device, batch)
+            _steps(sizes, strategy, variant, None, 1, device, batch, last=counter)
+        took, flop = statistics.median(seconds[1:]), counter.get_total_flops()
+        rows.append({"strategy": strategy, "batch": batch, "seconds": took, "tflop_per_second": flop / took / 1e12, "matrix_rate": most, "share": flop / took / 1e12 / most})
+        say(f"{strategy}, batch {batch}: {took:.3f} s a step, {flop / took / 1e12:.1f} of {most:.0f} TFLOP/s")
+    return pd.DataFrame(rows)
+
+
 def main(arguments=None):
     """Measure, print, and write `<out>_training.csv` with a figure, and `<out>_inference.csv`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -184,6 +206,7 @@ def main(arguments=None):
     parser.add_argument("--profile", metavar="STRATEGY", help="instead: where the time of a cached bf16 step goes")
     parser.add_argument("--comparison", action="store_true", help="instead: all strategies, five epochs each, plain and fast")
     parser.add_argument("--compiled", metavar="STRATEGY", help="instead: a cached bf16 step as it is, and with torch.compile on the blocks")
+    parser.add_argument("--matrix-share", metavar="STRATEGY", help="instead: which share of the device's matrix rate an uncached bf16 step reaches")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=None, help="beginning of the names of the CSV files")
     options = parser.parse_args(arguments)
@@ -196,7 +219,9 @@ def main(arguments=None):
         training_table(sizes, [options.compiled], options.steps, device, [FAST, {**FAST, "compiled": True}])
         return
     tables = {}
-    if options.comparison:
+    if options.matrix_share:
+        tables["share"], options.seconds = matrix_share(sizes, options.matrix_share, options.batches, device), []
+    elif options.comparison:
         tables["comparison"] = comparison_table(sizes, options.strategies, device)
     elif options.strategies:
         tables["training"] = training_table(sizes, options.strategies, options.steps, device)

@@ -35,6 +35,13 @@ def test_comparison_sums_its_rows_and_fills_a_stage_once(monkeypatch):
     assert filled == [{"hidden_3"}, {"hidden_3"}], "once for the mixtures to train on and once for those to validate on; the second strategy reads"
 
 
+def test_the_matrix_rate_counts_what_a_step_multiplies():
+    table = benchmark.matrix_share(TINY, "depth 4 full", [1, 2], CPU, steps=1, say=quiet)
+    flop = table["tflop_per_second"] * table["seconds"]
+    assert flop[1] == pytest.approx(2 * flop[0], rel=0.01) and flop[0] > 0
+    assert np.allclose(table["share"], table["tflop_per_second"] / table["matrix_rate"])
+
+
 def test_inference_in_bfloat16_is_compared_with_plain():
     table = benchmark.inference_table(TINY, [5.0], [1], CPU, say=quiet)
     assert table["snr_db"].iloc[0] == np.inf and table["faster"].iloc[0] == 1.0
