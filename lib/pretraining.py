@@ -26,6 +26,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 import lib  # noqa: F401  (before transformers' Trainer: makes torchaudio importable)
+from lib.data.batches import MixtureBatches
 from lib.losses import negative_si_snr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.muon import Muon
@@ -176,9 +177,9 @@ class Extract(nn.Module):
 
 
 def train(module, data, val, out, steps, learning_rate, batch_size, decay, workers, every, muon=False):
-    """Run one stage through transformers' Trainer, from its last checkpoint where there is one."""
+    """Run one stage through transformers' Trainer, from its last checkpoint where there is one; `data` gives mixtures, or whole batches."""
     from torch.utils.data import SequentialSampler
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer, TrainingArguments, default_data_collator
     from transformers.trainer_utils import get_last_checkpoint
 
     class InOrder(Trainer):
@@ -190,22 +191,41 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
                 self.optimizer = Muon(self.model.parameters(), self.args.learning_rate, self.args.weight_decay)
             return super().create_optimizer(*args, **kwargs)
 
+        def evaluate(self, *args, **kwargs):
+            with torch.compiler.set_stance("eager_on_recompile"):  # mixtures of another length, not often enough to pay for that
+                return super().evaluate(*args, **kwargs)
+
+    whole = isinstance(data, MixtureBatches)
     gpu, learning_rate = torch.cuda.is_available(), learning_rate * int(os.environ.get("WORLD_SIZE", 1)) ** 0.5  # a batch as many times larger
     torch.set_flush_denormal(True)  # as `lib.training.fit`
+    torch.backends.cudnn.benchmark = True  # all batches are of one shape
+    torch.set_float32_matmul_precision("high")  # for Muon's products; of the model only what bfloat16 does in any case
     arguments = TrainingArguments(
-        output_dir=str(out), max_steps=steps, per_device_train_batch_size=batch_size, per_device_eval_batch_size=batch_size,
+        output_dir=str(out), max_steps=steps, per_device_train_batch_size=1 if whole else batch_size, per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate, warmup_steps=min(300, steps // 10), weight_decay=0.01, max_grad_norm=1.0,
         lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": int(decay * steps), "min_lr_ratio": 0.01},
         bf16=pick_precision("auto", torch.device("cuda" if gpu else "cpu")) == "bf16", use_cpu=not gpu,
         eval_strategy="steps", eval_steps=every, save_steps=every, save_total_limit=2,
-        logging_steps=every, logging_first_step=True, dataloader_num_workers=workers, dataloader_persistent_workers=workers > 0,
+        logging_steps=every, logging_first_step=True, dataloader_num_workers=0 if whole else workers, dataloader_persistent_workers=workers > 0 and not whole,
+        dataloader_pin_memory=gpu and not whole,
         report_to="none", disable_tqdm=True, remove_unused_columns=False, label_names=["target"], seed=0,
         ddp_backend="gloo" if "RANK" in os.environ and not gpu else None, ddp_find_unused_parameters=False)
     trainer = InOrder(model=module, args=arguments, train_dataset=data, eval_dataset=val,
+                      data_collator=lambda items: items[0] if torch.is_tensor(items[0]["mix"]) else default_data_collator(items),
                       compute_metrics=lambda p: {"score": float(np.mean(p.predictions))})
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
     (out / "history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
     return trainer.state.log_history
+
+
+def heard(names):
+    """Who is heard, name of a source -> its table of voices: `names` among "debian" (Train alone), "acted", "synthesised", "kokoro", "silero"."""
+    from lib.data import debian, kokoro, silero, spoken
+    from lib.data import voices as sources
+
+    tables = {"debian": lambda: sources.load("debian").query("split == 'Train'"), "acted": lambda: debian.load(table=debian.ACTED),
+              "synthesised": spoken.load, "kokoro": kokoro.load, "silero": silero.load}
+    return {name: tables[name]() for name in names}
 
 
 def main(arguments=None):
@@ -214,12 +234,15 @@ def main(arguments=None):
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, nargs=3, default=(3000, 3000, 9000), metavar=("DISTIL", "JOINT", "EXTRACT"))
     parser.add_argument("--batch-size", type=int, default=8, help="mixtures a step; each gives two answers")
-    parser.add_argument("--seconds", type=float, default=2.4, help="length of a training mixture")
+    parser.add_argument("--seconds", type=float, nargs=2, default=(2.4, 3.2), metavar=("MIXTURE", "ENROLLMENT"))
+    parser.add_argument("--compact", type=Path, metavar="FOLDER", help="hear the voices of this folder (`python -m lib.data.compact`); no network and no apt is asked")
+    parser.add_argument("--batches", action="store_true", help="make mixtures a batch at a time where the model computes (`lib.data.batches`): for a GPU")
     parser.add_argument("--voices", nargs="+", default=SOURCES, choices=[*SOURCES, "silero"], help="who is heard: Train people of the Debian "
                         "voices, actors in two games, synthesisers built from real people, one neural one's own voices and blends, and (if asked for) another's")
     parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
     parser.add_argument("--learning-rate", type=float, default=STAGES["extract"][0], help="of stage extract, at its highest")
+    parser.add_argument("--fall", type=float, default=STAGES["extract"][1], help="over which last part of stage extract the learning rate falls")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of stage extract (`lib.muon`)")
     parser.add_argument("--one-line", type=float, default=0.0, help="share of mixtures in which all speak over one microphone, mostly out of one package")
     parser.add_argument("--workers", type=int, default=1)
@@ -228,44 +251,48 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     import pandas as pd
 
-    from lib.data import debian, kokoro, silero, spoken
+    from lib.data import compact
     from lib.data import voices as sources
     from lib.data.streaming import EndlessMixtures
     from lib.data.voice_making import make_voices
     from lib.starter_scores import score
 
     torch.manual_seed(options.seed)
-    voices, music = sources.load("debian"), sources.background_music()
-    unheard, tables = voices[voices.split == "Val"], []
-    for source in options.voices:
-        found = {"debian": lambda: voices[voices.split == "Train"], "acted": lambda: debian.load(table=debian.ACTED), "synthesised": spoken.load,
-                 "kokoro": kokoro.load, "silero": silero.load}[source]()
-        tables += [found, make_voices(found, COPIES.get(source, options.copies), seed=options.seed)]
-    heard = pd.concat(tables, ignore_index=True)
+    voices, music = compact.load(options.compact) if options.compact else (sources.load("debian"), sources.background_music())
+    found = dict(list(voices[voices.split == "Train"].groupby("source"))) if options.compact else heard(options.voices)
+    made = [] if options.batches else [make_voices(table, COPIES.get(source, options.copies), seed=options.seed) for source, table in found.items()]
+    people, unheard = pd.concat([*found.values(), *made], ignore_index=True), voices[voices.split == "Val"]
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
     if options.start:
         model.load_state_dict(ConVoiFilter.from_pretrained(options.start, xvector_front=SIZES["xvector_front"]).float().state_dict())
     for part in (model.enh_model.separator.conformer, model.xvector_model):
         part.compile(dynamic=False)
     steps = dict(zip(STAGES, options.steps))
-    few = EndlessMixtures(heard, 2000, options.seed, options.seconds, 3.2, music=music, both=True)
-    teacher = Teacher().whiten(few) if steps["distil"] or steps["joint"] else None
+    distil = steps["distil"] or steps["joint"]
+    few = EndlessMixtures(people, 2000, options.seed, *options.seconds, music=music, both=True) if distil else None
+    teacher = Teacher().whiten(few) if distil else None
     for number, stage in enumerate(STAGES):
-        items = max(1, steps[stage]) * options.batch_size * int(os.environ.get("WORLD_SIZE", 1))
-        data = EndlessMixtures(heard, items, options.seed + 1000 * number, options.seconds, 3.2, music=music, both=True, plain=PLAIN,
-                               same_sex=0.6 if options.start else 0.5, gentle=not options.start, one_line=options.one_line)
+        if not steps[stage]:
+            continue
+        count, seed = steps[stage] * int(os.environ.get("WORLD_SIZE", 1)), options.seed + 1000 * number
+        how = dict(music=music, plain=PLAIN, same_sex=0.6 if options.start else 0.5, one_line=options.one_line)
+        if options.batches:
+            data = MixtureBatches(people, count, options.batch_size, seed, *options.seconds, device="cuda" if torch.cuda.is_available() else "cpu", **how)
+        else:
+            data = EndlessMixtures(people, count * options.batch_size, seed, *options.seconds, both=True, gentle=not options.start, **how)
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
         module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
         rate = options.learning_rate if stage == "extract" else STAGES[stage][0]
-        if steps[stage]:
-            train(module, data, val, options.out / stage, steps[stage], rate, options.batch_size, STAGES[stage][1], options.workers, options.every,
-                  muon=stage == "extract" and options.optimizer == "muon")
-        if stage == "distil" and steps[stage]:
+        fall = options.fall if stage == "extract" else STAGES[stage][1]
+        train(module, data, val, options.out / stage, steps[stage], rate, options.batch_size, fall, options.workers, options.every,
+              muon=stage == "extract" and options.optimizer == "muon")
+        if stage == "distil":
             solve(model.xvector_model.eval(), teacher, few)
     if int(os.environ.get("RANK", 0)):
         return
     model.half().save_pretrained(options.out / "model")
-    score(options.out / "model", voices, music).to_csv(options.out / "scores.csv", index=False)
+    if not options.compact:  # whose voices went through Opus, Test's not among them
+        score(options.out / "model", voices, music).to_csv(options.out / "scores.csv", index=False)
     print(f"saved {options.out / 'model'} after {(time.time() - start) / 60:.1f} minutes")
 
 

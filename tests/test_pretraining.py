@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lib import pretraining, pretraining_study, starter_scores
-from lib.data import debian, kokoro, silero, spoken, streaming, voices
+from lib.data import compact, debian, kokoro, silero, spoken, streaming, voices
+from lib.data.batches import MixtureBatches
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from made_voices import make_voices
 
@@ -42,7 +43,7 @@ def small(tmp_path, monkeypatch):
 
 
 def run(folder, steps, *more):
-    pretraining.main([str(folder / "out"), "--steps", "0", "0", str(steps), "--batch-size", "2", "--seconds", "0.8", "--workers", "0", "--every", "2", *more])
+    pretraining.main([str(folder / "out"), "--steps", "0", "0", str(steps), "--batch-size", "2", "--seconds", "0.8", "3.2", "--workers", "0", "--every", "2", *more])
 
 
 def test_it_learns_saves_and_goes_on(small):
@@ -78,8 +79,26 @@ def test_it_hears_whom_it_is_told_to_and_nobody_held_out(small):
     assert {"train0~2", "a-train0~2", "s-train0~1", "k-train0~2", "n-train0~1"} <= trained and not {"s-train0~2", "n-train0~2"} & trained
     assert {"val0", "val1", "val2"} in heard
     heard.clear()
-    pretraining.main([str(folder / "other"), "--steps", "0", "0", "1", "--batch-size", "2", "--seconds", "0.8", "--workers", "0", "--voices", "debian"])
+    pretraining.main([str(folder / "other"), "--steps", "0", "0", "1", "--batch-size", "2", "--seconds", "0.8", "3.2", "--workers", "0", "--voices", "debian"])
     assert not any(name.startswith(("a-", "s-", "k-", "n-")) for people in heard for name in people)
+
+
+def test_whole_batches_of_a_compact_folder_train_and_go_on(small, monkeypatch):
+    folder, heard = small
+    tables = {name: table.assign(sex=["F", "M"][k % 2]) for k, (name, table) in enumerate((name, voices.load("debian").query(f"split == '{split}'"))
+                                                                                          for name, split in (("debian", "Train"), ("val", "Val")))}
+    tables["debian"]["sex"] = ["F" if name == "train0" else "M" for name in tables["debian"].speaker]
+    more = tables["debian"].assign(speaker="more-" + tables["debian"].speaker)
+    compact.write({**tables, "acted": more}, [], folder / "compact", workers=1)
+    monkeypatch.setattr(voices, "load", lambda source: pytest.fail("asked for the whole of the voices"))
+    batches, first = [], MixtureBatches.__getitem__
+    monkeypatch.setattr(MixtureBatches, "__getitem__", lambda self, k: batches.append(k) or first(self, k))
+    for steps in (2, 4):
+        run(folder, steps, "--compact", str(folder / "compact"), "--batches")
+    assert batches == [0, 1, 2, 3]  # going on makes none twice
+    history = json.loads((folder / "out/extract/history.json").read_text())
+    assert [row["step"] for row in history if "eval_score" in row] == [2, 4] and not (folder / "out/scores.csv").exists()
+    assert heard == 2 * [{"val0", "val1", "val2"}]
 
 
 def test_study_trains_each_variant_once_and_pairs_its_scores(small, monkeypatch):

@@ -33,7 +33,7 @@ LANGUAGES = {"a": ("en-us", "en"), "b": ("en-gb", "en"), "e": ("es", "es"), "f":
              "p": ("pt-br", "pt_BR")}  # first letter of a voice's name: espeak-ng's language, iso-codes'; others speak English
 
 
-def load(seconds=10.0, blends=400, seed=0, workers=None):
+def load(seconds=10.0, blends=840, seed=0, workers=None):
     """The voices as a table like `voices.load`'s (speaker, path, seconds, sex, split): the 54 own ones and `blends` made of them.
 
     Made once, two to five times faster than it is said on two cores; an interrupted call goes on, a second process waits.

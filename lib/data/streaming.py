@@ -6,8 +6,13 @@ worker processes share it. Augmentation is there so that nothing leans on a pack
 import copy
 import hashlib
 import io
+import itertools
+import multiprocessing
 import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -35,16 +40,23 @@ def pack(voices):
     file, table = cache_dir() / f"packed_{key}.i16", cache_dir() / f"packed_{key}.csv"
     if not table.is_file():
         part, rows, first = file.with_suffix(f".part{os.getpid()}"), [], 0  # another process may be at it too
-        with part.open("wb") as out:
-            for row in tqdm(voices.itertuples(), total=len(voices), desc="pack voices"):
-                wave = voice_making.read(row)
-                out.write((wave.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
+        wanted = voices[[name for name in ("speaker", "sex", "path", "pitch", "tract") if name in voices]]
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        with part.open("wb") as out, ProcessPoolExecutor(mp_context=context) as pool:
+            waves = pool.map(_packed, wanted.itertuples(index=False, name=None), itertools.repeat(tuple(wanted)), chunksize=64)
+            for row, wave in zip(wanted.itertuples(), tqdm(waves, total=len(wanted), desc="pack voices")):
+                out.write(wave.tobytes())
                 rows.append((row.speaker, row.sex, first, len(wave)))
                 first += len(wave)
         os.replace(part, file)
         pd.DataFrame(rows, columns=["speaker", "sex", "first", "samples"]).to_csv(part, index=False)
         os.replace(part, table)
     return np.memmap(file, dtype="<i2", mode="r"), pd.read_csv(table, dtype={"speaker": str, "sex": str})
+
+
+def _packed(values, names):
+    wave = voice_making.read(SimpleNamespace(**dict(zip(names, values))))
+    return (wave.clip(-1, 1) * 32767).round().astype("<i2")
 
 
 class EndlessMixtures(Dataset):
