@@ -11,7 +11,8 @@ synthesised voices (`lib.data.spoken`, `lib.data.kokoro`; where asked for `lib.d
    of a `--start` while the rate is high.
 A second call goes on from the last checkpoint; with fewer steps the learning rate falls sooner. Several processes
 (`python -m torch.distributed.run --nproc_per_node=2 --module lib.pretraining -- OUT`, once the synthesised voices are there) share
-each step: as many batches at once, the learning rate times the root of their number.
+each step: as many batches at once, the learning rate times the root of their number. A GPU consumes more than cores can mix: `--batches`
+makes the mixtures on it (`lib.data.batches`), and `--compact` hears the voices of a folder that travels (`lib.data.compact`).
 """
 import argparse
 import json

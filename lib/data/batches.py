@@ -93,14 +93,14 @@ class MixtureBatches(Dataset):
         mix = self._floor(waves.sum(1), line)
         noisy, noise = self._yes((size, 1), self.noise_share), self._noise(rng, size, n)
         mix = mix + noisy * noise * 10 ** (-self._uniform((size, 1), *self.noise_snr_db) / 20)
-        mix, targets = self._channel(mix, free, waves[:, :2])
-        targets = torch.stack(targets, 1)
+        waves = self._channel(torch.cat([mix[:, None], waves[:, :2]], 1), free)
+        mix, targets = waves[:, 0], waves[:, 1:]
         level = torch.where(free[:, None], 10 ** (self._uniform((size, 1), -32, -14) / 20), 0.1)
         gain = torch.minimum(level / (_rms(mix) + 1e-9), 0.95 / (mix.abs().amax(-1, keepdim=True) + 1e-9))
         known = _unit(known)
         noise = self._noise(rng, size * 2, self.enrollment_length).view(size, 2, -1) * 10 ** (-self._uniform((size, 2, 1), 10, 25) / 20)
         known = known + noise * (self._yes((size, 2, 1), 0.25) & free[:, None, None])
-        known = self._channel(known.flatten(0, 1), free.repeat_interleave(2), known.flatten(0, 1)[:, None][:, :0])[0].view(known.shape)
+        known = self._channel(known.flatten(0, 1)[:, None], free.repeat_interleave(2)).view(known.shape)
         level = torch.where(free[:, None, None], 10 ** (self._uniform((size, 2, 1), -32, -14) / 20), 0.1)
         return {"mix": mix * gain, "target": targets * gain[:, None], "enrollment": (_unit(known) * level).clamp(-1, 1)}
 
@@ -214,17 +214,17 @@ class MixtureBatches(Dataset):
         spectrum = torch.randn(*shape, bins, dtype=torch.complex64, device=self.device, generator=self.generator) * samples**0.5
         return torch.fft.irfft(spectrum / torch.arange(bins, device=self.device).clamp_min(20) ** self._uniform((*shape, 1), 0, 1), samples)
 
-    def _channel(self, mix, free, targets):
-        """A band limit in a fifth of the rows that are `free`, on `targets` `(rows, persons, samples)` too; 8-bit mu-law on `mix` in a tenth."""
-        rows, samples = mix.shape
-        top = torch.where(self._yes((rows, 1), 0.2) & free[:, None], self._uniform((rows, 1), 3300, 7000), torch.inf)
-        waves = torch.cat([mix[:, None], targets], 1)
-        mix, *targets = torch.fft.irfft(torch.fft.rfft(waves) / (1 + (self.hz[samples] / top[:, None]) ** 24), samples).unbind(1)
-        peak = mix.abs().amax(-1, keepdim=True) + 1e-9
-        coded = (mix / peak).sign() * torch.log1p(255 * mix.abs() / peak) / math.log(256)
+    def _channel(self, waves, free):
+        """`(rows, waves, samples)` with a band limit in a fifth of the rows that are `free`, and 8-bit mu-law on the first wave in a tenth."""
+        shape, samples = (len(waves), 1), waves.shape[-1]
+        top = torch.where(self._yes(shape, 0.2) & free[:, None], self._uniform(shape, 3300, 7000), torch.inf)
+        waves = torch.fft.irfft(torch.fft.rfft(waves) / (1 + (self.hz[samples] / top[:, None]) ** 24), samples)
+        first = waves[:, 0]
+        peak = first.abs().amax(-1, keepdim=True) + 1e-9
+        coded = (first / peak).sign() * torch.log1p(255 * first.abs() / peak) / math.log(256)
         coded = (coded * 127).round() / 127
         coded = coded.sign() * (256 ** coded.abs() - 1) / 255 * peak
-        return torch.where(self._yes((rows, 1), 0.1) & free[:, None], coded, mix), targets
+        return torch.cat([torch.where(self._yes(shape, 0.1) & free[:, None], coded, first)[:, None], waves[:, 1:]], 1)
 
     # --- chance -----------------------------------------------------------------------------------------------------------------
 
