@@ -200,7 +200,8 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
     gpu, learning_rate = torch.cuda.is_available(), learning_rate * int(os.environ.get("WORLD_SIZE", 1)) ** 0.5  # a batch as many times larger
     torch.set_flush_denormal(True)  # as `lib.training.fit`
     torch.backends.cudnn.benchmark = True  # all batches are of one shape
-    torch.set_float32_matmul_precision("high")  # for Muon's products; of the model only what bfloat16 does in any case
+    if gpu:
+        torch.set_float32_matmul_precision("high")  # for Muon's products; of the model only what bfloat16 does in any case
     arguments = TrainingArguments(
         output_dir=str(out), max_steps=steps, per_device_train_batch_size=1 if whole else batch_size, per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate, warmup_steps=min(300, steps // 10), weight_decay=0.01, max_grad_norm=1.0,
@@ -236,8 +237,8 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, nargs=3, default=(3000, 3000, 9000), metavar=("DISTIL", "JOINT", "EXTRACT"))
     parser.add_argument("--batch-size", type=int, default=8, help="mixtures a step; each gives two answers")
     parser.add_argument("--seconds", type=float, nargs=2, default=(2.4, 3.2), metavar=("MIXTURE", "ENROLLMENT"))
-    parser.add_argument("--compact", type=Path, metavar="FOLDER", help="hear the voices of this folder (`python -m lib.data.compact`); no network and no apt is asked")
-    parser.add_argument("--batches", action="store_true", help="make mixtures a batch at a time where the model computes (`lib.data.batches`): for a GPU")
+    parser.add_argument("--compact", type=Path, metavar="FOLDER", help="hear the voices of this folder (`python -m lib.data.compact`) in place of --voices; no network is asked")
+    parser.add_argument("--batches", action="store_true", help="make mixtures a batch at a time where the model computes (`lib.data.batches`): for a GPU; voices are made up anew for each, in place of --copies")
     parser.add_argument("--voices", nargs="+", default=SOURCES, choices=[*SOURCES, "silero"], help="who is heard: Train people of the Debian "
                         "voices, actors in two games, synthesisers built from real people, one neural one's own voices and blends, and (if asked for) another's")
     parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two")

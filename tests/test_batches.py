@@ -133,6 +133,12 @@ def test_a_broken_compact_folder_is_named(voices, tmp_path):
     with pytest.raises(VoicesError, match="no voices.csv.*lib.data.compact"):
         compact.load(tmp_path / "none")
     compact.write({"debian": voices}, [], tmp_path / "c", workers=1)
-    next((tmp_path / "c").rglob("00003.opus")).unlink()
-    with pytest.raises(VoicesError, match="00003.opus is missing.*1 files"):
+    next((tmp_path / "c").rglob("003.opus")).unlink()
+    with pytest.raises(VoicesError, match="003.opus is missing.*1 files"):
         compact.load(tmp_path / "c")
+
+
+def test_two_recordings_of_one_name_are_not_taken_for_one(voices, tmp_path):
+    with pytest.raises(VoicesError, match="000.flac.*same file name"):
+        compact.write({"debian": voices.assign(speaker="one")}, [], tmp_path / "c", workers=1)
+    assert not (tmp_path / "c").exists()

@@ -85,11 +85,9 @@ def test_it_hears_whom_it_is_told_to_and_nobody_held_out(small):
 
 def test_whole_batches_of_a_compact_folder_train_and_go_on(small, monkeypatch):
     folder, heard = small
-    tables = {name: table.assign(sex=["F", "M"][k % 2]) for k, (name, table) in enumerate((name, voices.load("debian").query(f"split == '{split}'"))
-                                                                                          for name, split in (("debian", "Train"), ("val", "Val")))}
-    tables["debian"]["sex"] = ["F" if name == "train0" else "M" for name in tables["debian"].speaker]
-    more = tables["debian"].assign(speaker="more-" + tables["debian"].speaker)
-    compact.write({**tables, "acted": more}, [], folder / "compact", workers=1)
+    table = voices.load("debian").assign(sex=lambda t: ["F" if name == "train0" else "M" for name in t.speaker])
+    train = table[table.split == "Train"]
+    compact.write({"val": table[table.split == "Val"], "debian": train, "acted": train.assign(speaker="more-" + train.speaker)}, [], folder / "compact", workers=1)
     monkeypatch.setattr(voices, "load", lambda source: pytest.fail("asked for the whole of the voices"))
     batches, first = [], MixtureBatches.__getitem__
     monkeypatch.setattr(MixtureBatches, "__getitem__", lambda self, k: batches.append(k) or first(self, k))

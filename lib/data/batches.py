@@ -17,7 +17,6 @@ from lib.data import streaming
 from lib.data.voice_making import HOP, LIFTER, N_FFT
 
 SR, TAIL, TAPS = 16000, 8000, 16  # Hz; samples of the longest room; of the filter that resamples
-SPEEDS = (0.84, 0.88, 0.92, 0.96, 1.0, 1.0, 1.04, 1.08, 1.13, 1.18)
 
 
 class MixtureBatches(Dataset):
@@ -131,7 +130,7 @@ class MixtureBatches(Dataset):
     def _speech(self, rng, people, free):
         """What each person says in the mixture `(size, 3, samples)`, and the first two elsewhere `(size, 2, samples)`, in one voice."""
         shape, n, m = people.shape, self.length, self.enrollment_length
-        speed = np.where(free.cpu().numpy()[:, None], rng.choice(SPEEDS, shape), 1.0)
+        speed = np.where(free.cpu().numpy()[:, None], rng.choice(streaming.SPEEDS, shape), 1.0)
         made = rng.permuted(np.arange(self.size)[:, None].repeat(shape[1], 1), axis=0) < round(self.made_up * self.size)
         pitch, tract = (np.where(made, np.exp(rng.uniform(-width, width, shape)), 1.0) for width in (0.288, 0.165))
         ratio, spoken = speed * pitch, self.lengths[people]

@@ -21,7 +21,10 @@ COLUMNS = ["speaker", "path", "seconds", "sex", "split", "source"]
 
 
 def write(tables, music, folder, workers=None):
-    """Encode `tables`, source -> voices, and `music`, paths, into `folder`; a file that is there already is kept. Returns the table."""
+    """Encode `tables`, source -> voices, and `music`, paths, into `folder`; a file that is there already is kept. Returns the table.
+
+    Raises `VoicesError` where two recordings of one person have one file name, for they would have one here too.
+    """
     folder, parts = Path(folder), []
     for source, voices in tables.items():
         chosen = voices.astype({"seconds": float}).sample(frac=1.0, random_state=0)
@@ -29,7 +32,9 @@ def write(tables, music, folder, workers=None):
         parts.append(chosen[before < MOST.get(source, np.inf)].sort_index().assign(source=source))
     table = pd.concat([*parts, pd.DataFrame([dict(speaker="music", path=str(path), seconds=0.0, sex="?", split="Music", source="music")
                                              for path in music])], ignore_index=True)
-    goals = [f"{row.source}/{row.speaker}/{k:05d}.opus" for k, row in enumerate(table.itertuples())]
+    goals = [f"{row.source}/{row.speaker}/{Path(row.path).stem}.opus" for row in table.itertuples()]
+    if twice := [path for path, again in zip(table.path, pd.Series(goals).duplicated()) if again]:
+        raise VoicesError(f"{twice[0]}: another recording of this person has the same file name ({len(twice)} such files). Rename one.")
     with ProcessPoolExecutor(workers) as pool:
         for _ in tqdm(pool.map(partial(encode, folder=folder), table.path, goals, chunksize=32), total=len(table), desc="encode", unit="file"):
             pass
@@ -72,13 +77,14 @@ def load(folder):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--voices", nargs="+", default=None, help="as in `lib.pretraining`")
-    options = parser.parse_args(arguments)
     from lib import pretraining
     from lib.data import voices as sources
 
+    parser.add_argument("--voices", nargs="+", default=pretraining.SOURCES, choices=[*pretraining.SOURCES, "silero"], help="as in `lib.pretraining`")
+    options = parser.parse_args(arguments)
+
     debian = sources.load("debian")
-    table = write({"val": debian[debian.split == "Val"]} | pretraining.heard(options.voices or pretraining.SOURCES), sources.background_music(), options.folder)
+    table = write({"val": debian[debian.split == "Val"]} | pretraining.heard(options.voices), sources.background_music(), options.folder)
     size = sum(path.stat().st_size for path in options.folder.rglob("*.opus")) / 1e6
     print(f"{options.folder}: {len(table)} recordings of {table.speaker.nunique() - 1} voices, {table.seconds.sum() / 3600:.1f} h of speech, {size:.0f} MB")
 

@@ -26,6 +26,7 @@ from lib import audio
 from lib.data import cache_dir, voice_making
 
 SR = 16000
+SPEEDS = (0.84, 0.88, 0.92, 0.96, 1.0, 1.0, 1.04, 1.08, 1.13, 1.18)  # of augmented persons; one sped up is another voice
 GAP = int(0.15 * SR)  # silence between two recordings of one person that follow each other in a segment
 
 
@@ -149,7 +150,7 @@ class EndlessMixtures(Dataset):
         return names[rng.choice(len(names), p=weight / weight.sum())]
 
     def _speed(self, rng):
-        return float(rng.choice([0.84, 0.88, 0.92, 0.96, 1.0, 1.0, 1.04, 1.08, 1.13, 1.18])) if self.augment else 1.0
+        return float(rng.choice(SPEEDS)) if self.augment else 1.0
 
     def _speech(self, rng, name, length, speed, avoid=()):
         """`length` samples of one person's recordings in a row, none of them in `avoid`; returns them with their rows."""
