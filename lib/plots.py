@@ -217,7 +217,7 @@ def _whole(column):
 
 
 def speed(table):
-    """How many times faster than the plain path a training step is, a group of bars a strategy, of the table of `lib.benchmark`."""
+    """How many times faster than the plain path a training step is, a group of bars a strategy, of the table of `lib.training.benchmark`."""
     label = [f"{row.precision}, {row.attention} attention{', cached' if row.cache else ''}" for row in table.itertuples()]
     wide = table.assign(label=label).pivot(index="strategy", columns="label", values="faster").loc[list(table["strategy"].unique()), list(dict.fromkeys(label))]
     figure, axis = plt.subplots(figsize=(9, 3.8), dpi=DPI, layout="constrained")

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +29,16 @@ PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas")
 
 class RunError(ValueError):
     """A run's folder cannot be used as asked; the message names it and says what to do."""
+
+
+def place(path):
+    """`path` under the project's root, unless it is absolute already; `~` is the home folder."""
+    return ROOT / Path(path).expanduser()
+
+
+def fingerprint(module):
+    """A short number of a module's weights and buffers: equal only for equal ones (what cached features are filed under)."""
+    return zlib.crc32(b"".join(tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in module.state_dict().values()))
 
 
 def describe():

@@ -5,16 +5,11 @@ Paths are given relative to the project's root, or absolute; messages print them
 import tempfile
 from pathlib import Path
 
-from lib.runs import ROOT, read_json
+from lib.runs import place, read_json
 
 SMALL = dict(train=96, val=16, test=24)  # mixtures: enough to see every plot, not to compare models
 QUICK = dict(epochs=1, batch_size=4, learning_rate=2e-4, progress="none")
 SMALLEST = dict(adim=64, aheads=4, layers=2, linear_units=96, xvector_channels=64, xvector_pool=128)
-
-
-def place(path):
-    """`path` under the project's root, unless it is absolute already; `~` is the home folder."""
-    return ROOT / Path(path).expanduser()
 
 
 def dataset(folder="data/Dataset", small="data/Dataset_small", source="auto", root=None, **counts):
@@ -59,22 +54,20 @@ def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
     if (place(run) / "best" / "config.json").is_file():
         print(_state_of(run))
         return ConVoiFilter.from_pretrained(place(run) / "best")
-    import torch
     from transformers.utils import logging
 
-    from lib import freezing, training
-    from lib.data.dataset import open_dataset
-    from lib.evaluation import spread
+    from lib.data.dataset import part
+    from lib.training import strategies
+    from lib.training.fit import fit
 
-    train, val = open_dataset(data, "Train"), open_dataset(data, "Val")
-    train, val = (torch.utils.data.Subset(part, spread(len(part), limit)) for part, limit in ((train, items), (val, items // 4)))
+    train, val = part(data, "Train", items), part(data, "Val", items // 4)
     model = start()
-    freezing.freeze_as(model, strategy)
+    strategies.freeze_as(model, strategy)
     print(f"{run}/best is not there (chapter 2 makes it), so the starter is fine-tuned here for a moment: {strategy}, "
           f"{len(train)} mixtures, {QUICK['epochs']} epoch.")
     logging.disable_progress_bar()  # one for each file saved
     with tempfile.TemporaryDirectory() as folder:
-        history = training.fit(model, train, val, Path(folder) / "run", **QUICK)
+        history = fit(model, train, val, Path(folder) / "run", **QUICK)
     print(f"validation SI-SDRi {history['val_si_sdri'].iloc[0]:.2f} dB before, {history['val_si_sdri'].max():.2f} dB after, "
           f"{history['seconds'].sum():.0f} s.")
     return model.eval()

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torchmetrics.functional.audio as outside
 
-from lib import audio, evaluation, metrics
+from lib import audio, metrics
+from lib.data.dataset import spread
+from lib.evaluation import scores
 
 SR = 16000
 
@@ -216,11 +218,11 @@ class Halver:
 def test_evaluate_has_a_row_a_sample_and_system_and_hides_nothing():
     dataset = Pairs()
     perfect = [dataset[place]["target"].numpy() for place in range(4)]
-    systems = {"mixture": evaluation.unprocessed(dataset), "halver": evaluation.extract_all(Halver(), dataset, progress=False),
+    systems = {"mixture": scores.unprocessed(dataset), "halver": scores.extract_all(Halver(), dataset, progress=False),
                "perfect": perfect}
-    facts = evaluation.mixture_facts(pd.DataFrame({"index": [1, 2, 3, 4], "speaker": list("abab"), "sir_db": [1.0, 2, 3, 4],
+    facts = scores.mixture_facts(pd.DataFrame({"index": [1, 2, 3, 4], "speaker": list("abab"), "sir_db": [1.0, 2, 3, 4],
                                                    "interferers": [["b"], ["c"], ["d", "b"], []]}), sexes=dict(a="f", b="f", c="m"))
-    table = evaluation.evaluate(systems, dataset, limit={"pesq": 2, "dnsmos": 0}, facts=facts, progress=False)
+    table = scores.evaluate(systems, dataset, limit={"pesq": 2, "dnsmos": 0}, facts=facts, progress=False)
     assert list(table["system"]) == ["mixture"] * 4 + ["halver"] * 4 + ["perfect"] * 4
     assert list(table["index"]) == [1, 2, 3, 4] * 3
     assert list(table["same_sex"][:4]) == [True, False, None, None]
@@ -230,24 +232,24 @@ def test_evaluate_has_a_row_a_sample_and_system_and_hides_nothing():
     np.testing.assert_allclose(by.loc["halver", "level_db"], -6.02, atol=0.01)
     assert (by.loc["perfect", "si_sdr"] > 60).all() and (by.loc["perfect", "estoi"] > 0.99).all()
     assert by.loc["perfect", "pesq"].notna().sum() == 2
-    summary = evaluation.summarise(table).set_index("system")
+    summary = scores.summarise(table).set_index("system")
     assert summary.loc["perfect", "share_over_1_db"] == 1.0 and summary.loc["mixture", "share_over_1_db"] == 0.0
     assert summary.loc["perfect", "pesq_of"] == 2 and summary.loc["perfect", "ovrl_of"] == 0
     assert summary.loc["halver", "rtf"] >= 0 and np.isnan(summary.loc["perfect", "rtf"])
-    tests = evaluation.paired(table, [("perfect", "mixture")], columns=("si_sdr", "pesq", "ovrl")).set_index("metric")
+    tests = scores.paired(table, [("perfect", "mixture")], columns=("si_sdr", "pesq", "ovrl")).set_index("metric")
     assert list(tests.index) == ["si_sdr", "pesq"] and list(tests["samples"]) == [4, 2] and tests.loc["si_sdr", "low"] > 50
-    means = evaluation.intervals(table, ["system", "speaker"])
+    means = scores.intervals(table, ["system", "speaker"])
     assert list(means["mixtures"]) == [2] * 6
 
 
 def test_evaluate_names_what_is_wrong():
-    dataset, made = Pairs(), evaluation.unprocessed(Pairs())
+    dataset, made = Pairs(), scores.unprocessed(Pairs())
     with pytest.raises(ValueError, match="unknown metric loudness"):
-        evaluation.evaluate({"a": made}, dataset, chosen=["loudness"])
+        scores.evaluate({"a": made}, dataset, chosen=["loudness"])
     with pytest.raises(ValueError, match="3 estimates for a dataset of 4"):
-        evaluation.evaluate({"a": made.waves[:3]}, dataset, progress=False)
+        scores.evaluate({"a": made.waves[:3]}, dataset, progress=False)
     with pytest.raises(ValueError, match="a, index 1.*47990"):
-        evaluation.evaluate({"a": [wave[:47990] for wave in made.waves]}, dataset, progress=False)
+        scores.evaluate({"a": [wave[:47990] for wave in made.waves]}, dataset, progress=False)
 
 
 def test_a_test_set_opens_with_its_facts_in_order_with_and_without_a_manifest(tmp_path):
@@ -256,21 +258,21 @@ def test_a_test_set_opens_with_its_facts_in_order_with_and_without_a_manifest(tm
         target, other = speechlike(index, 1.0), speechlike(index + 50, 1.0)
         for place, wave in (("Clean/clean", target), ("Mix/mix", target + 0.5 * other), ("Target/enrollment", other)):
             audio.write(folder / f"{place}_{index:06d}.wav", wave / 2)
-    test, facts = evaluation.open_test(tmp_path / "Dataset", limit=2)
+    test, facts = scores.open_test(tmp_path / "Dataset", limit=2)
     assert [item["index"] for item in (test[0], test[1])] == [2, 7] == list(facts["index"])
     np.testing.assert_allclose(facts["sir_db"], 6.02, atol=0.05)
     rows = [dict(index=index, speaker=f"s{index}", interferers=f'["o{index}"]', difficulty="hard", sir_db=0.5, snr_db="") for index in (7, 3, 2)]
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
-    _, facts = evaluation.open_test(tmp_path / "Dataset", limit=2)
+    _, facts = scores.open_test(tmp_path / "Dataset", limit=2)
     assert list(facts["speaker"]) == ["s2", "s7"] and list(facts["others"]) == ["o2", "o7"] and list(facts["difficulty"]) == ["hard", "hard"]
     assert list(facts["sir_db"]) == [0.5, 0.5]
     pd.DataFrame(dict(index=[2, 3, 7], speaker=list("abc"))).to_csv(folder / "manifest.csv", index=False)  # the least a manifest can say
-    _, facts = evaluation.open_test(tmp_path / "Dataset", limit=2)
-    assert list(facts.columns) == ["index", *evaluation.FACTS] and list(facts["speaker"]) == ["a", "c"] and set(facts["others"]) == {""}
+    _, facts = scores.open_test(tmp_path / "Dataset", limit=2)
+    assert list(facts.columns) == ["index", *scores.FACTS] and list(facts["speaker"]) == ["a", "c"] and set(facts["others"]) == {""}
     np.testing.assert_allclose(facts["sir_db"], 6.02, atol=0.05)
 
 
 def test_spread_takes_both_ends_and_repeats():
-    assert evaluation.spread(10, 3) == [0, 4, 9]
-    assert evaluation.spread(3) == [0, 1, 2] == evaluation.spread(3, 10)
-    assert evaluation.spread(5, 0) == []
+    assert spread(10, 3) == [0, 4, 9]
+    assert spread(3) == [0, 1, 2] == spread(3, 10)
+    assert spread(5, 0) == []

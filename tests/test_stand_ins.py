@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from made_voices import make_voices
 
-from lib import audio, stand_ins
+from lib import audio, runs, stand_ins
 from lib.data import voices
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
@@ -16,7 +16,7 @@ def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     table = make_voices(folder / "voices", train=4, val=2, test=2, recordings=6, seconds=(2.0, 4.0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stand_ins, "ROOT", folder)
+        patch.setattr(runs, "ROOT", folder)
         patch.setattr(voices, "load", lambda source="auto", root=None, progress=True: table)
         made = stand_ins.dataset("data/Dataset", small="data/small", train=4, val=2, test=2)
     return folder, made
@@ -25,7 +25,7 @@ def small(tmp_path_factory):
 def test_a_missing_dataset_is_made_in_small_and_then_used(small, monkeypatch, capsys):
     folder, made = small
     assert made == folder / "data/small" and len(list((made / "Test_Dataset" / "Mix").iterdir())) == 2
-    monkeypatch.setattr(stand_ins, "ROOT", folder)
+    monkeypatch.setattr(runs, "ROOT", folder)
     monkeypatch.setattr(voices, "load", lambda *_, **__: pytest.fail("a dataset that is there needs no voices"))
     assert stand_ins.dataset("data/small") == made
     assert capsys.readouterr().out == ""
@@ -33,7 +33,7 @@ def test_a_missing_dataset_is_made_in_small_and_then_used(small, monkeypatch, ca
 
 def test_what_is_made_in_small_is_said(small, monkeypatch, capsys):
     folder, _ = small
-    monkeypatch.setattr(stand_ins, "ROOT", folder)
+    monkeypatch.setattr(runs, "ROOT", folder)
     monkeypatch.setattr(voices, "load", lambda *_, **__: (_ for _ in ()).throw(voices.VoicesError("no voices here")))
     with pytest.raises(voices.VoicesError):
         stand_ins.dataset("data/nowhere", train=2, val=1, test=1)
@@ -41,7 +41,7 @@ def test_what_is_made_in_small_is_said(small, monkeypatch, capsys):
 
 
 def test_a_missing_starter_is_a_random_model_and_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(stand_ins, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
     model = stand_ins.starter()
     assert not model.training and "random weights" in capsys.readouterr().out
     model.save_pretrained(tmp_path / "pretrained/starter")
@@ -54,7 +54,7 @@ def test_a_missing_starter_is_a_random_model_and_says_so(tmp_path, monkeypatch, 
 
 def test_a_missing_fine_tuning_trains_for_a_moment_and_a_run_is_read(small, monkeypatch, capsys):
     folder, made = small
-    monkeypatch.setattr(stand_ins, "ROOT", folder)
+    monkeypatch.setattr(runs, "ROOT", folder)
     begin = lambda: ConVoiFilter(ConVoiFilterConfig(**stand_ins.SMALLEST)).eval()  # noqa: E731
     model = stand_ins.fine_tuned("results/runs/02_fine_tuning", begin, made, items=4)
     said = capsys.readouterr().out

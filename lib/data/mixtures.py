@@ -22,8 +22,8 @@ from tqdm import tqdm
 from lib import audio
 from lib.data import recipes
 from lib.data.dataset import DatasetError, check_dataset, collate, open_dataset  # noqa: F401  (one place to import from)
-from lib.data.pools import MixtureError, make_pools
 from lib.data.manifest import COLUMNS, decode, encode, fingerprint, read_manifest
+from lib.data.pools import MixtureError, make_pools
 
 SPLITS, SR = recipes.SPLITS, recipes.SR
 FOLDERS = {"target": ("Clean", "clean"), "mix": ("Mix", "mix"), "enrollment": ("Target", "enrollment")}

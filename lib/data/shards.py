@@ -20,6 +20,9 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
+from lib import audio
+from lib.data.folders import DatasetError, MixtureDataset, check_dataset
+
 SR, NAMES = 16000, {"mix": "mix", "target": "clean", "enrollment": "enrollment"}
 
 
@@ -33,8 +36,6 @@ def pack(folder, split, per_shard=1000, progress=True):
 
     Raises `DatasetError` as `check_dataset` does. The files themselves stay; delete Clean, Mix and Target once you trust the shards.
     """
-    from lib.data.dataset import check_dataset
-
     pairs, out = check_dataset(folder, [split], deep=False), shard_folder(folder, split)
     stage, rows = out.with_name(f".shards-{os.getpid()}"), []
     stage.mkdir(parents=True)
@@ -63,7 +64,7 @@ def pack(folder, split, per_shard=1000, progress=True):
 
 
 class ShardedMixtures(torch.utils.data.Dataset):
-    """Items as of `lib.data.dataset.MixtureDataset`, out of shards."""
+    """Items as of `lib.data.folders.MixtureDataset`, out of shards."""
 
     def __init__(self, folder, segment_seconds=None):
         self.folder, self._open = Path(folder), {}
@@ -82,9 +83,6 @@ class ShardedMixtures(torch.utils.data.Dataset):
         return {**self.__dict__, "_open": {}}
 
     def _wave(self, row, kind):
-        from lib import audio
-        from lib.data.dataset import DatasetError
-
         key = (os.getpid(), row["shard"])  # a file opened before a fork would share its position
         if key not in self._open:
             self._open[key] = open(self.folder / row["shard"], "rb", buffering=0)
@@ -102,8 +100,6 @@ class ShardedMixtures(torch.utils.data.Dataset):
 
 def measure(folder, split, reads=2000, seed=0):
     """Mixtures a second, read one by one in random order, from files and from shards, in turns: a DataFrame."""
-    from lib.data.dataset import MixtureDataset, check_dataset
-
     sources = {"files": MixtureDataset(check_dataset(folder, [split], deep=False)), "shards": ShardedMixtures(shard_folder(folder, split))}
     rng, rows = np.random.default_rng(seed), []
     for turn in range(3):

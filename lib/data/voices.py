@@ -11,8 +11,7 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
-from lib.data import cache_dir
-from lib.data import debian as _debian
+from lib.data import cache_dir, debian as _debian
 from lib.data.debian import OWN_SOURCES, VoicesError
 
 SOURCES = ("auto", "debian", "librispeech", "folder")
@@ -90,8 +89,9 @@ def _subset_folder(base, subset):
 
 def _download_librispeech(base, subset, progress):
     """Download and unpack into a folder of its own, then move into place: an interrupted download leaves no half of a subset."""
-    import lib  # noqa: F401  (makes torchaudio importable)
     from torchaudio.datasets import LIBRISPEECH
+
+    import lib  # noqa: F401  (makes torchaudio importable)
 
     if progress:
         print(f"LibriSpeech {subset} is not in {base}; downloading {GIGABYTES[subset]} GB.")

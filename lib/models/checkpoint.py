@@ -39,17 +39,15 @@ def _find(path):
 
 
 def _find_on_hub(hub_id):
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from transformers.utils.hub import cached_file
 
+    missing_is_none = dict(_raise_exceptions_for_missing_entries=False)
     try:
-        config = hf_hub_download(hub_id, "config.json")
+        config = cached_file(hub_id, "config.json")
         for name in WEIGHTS:
-            try:
-                return Path(config), Path(hf_hub_download(hub_id, name))
-            except EntryNotFoundError as error:
-                missing = error
-        raise missing
+            if weights := cached_file(hub_id, name, **missing_is_none):
+                return Path(config), Path(weights)
+        raise FileNotFoundError(f"it has none of {', '.join(WEIGHTS)}")
     except Exception as error:  # the hub's client raises many kinds: no network, no such model, no permission
         raise CheckpointError(
             f"{hub_id}: neither a folder here nor to be had from the Hugging Face hub ({type(error).__name__}). "

@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 import torch
 
+from lib.models.resampling import to_rate
+
 SILENT = 1e-5  # a peak below this (-100 dBFS) is taken as silence
 SPEEDS = (0.84, 0.92, 1.0, 1.08, 1.18)  # the same words at these speeds are as many voices to the model, and its errors differ
 
@@ -32,20 +34,6 @@ def check_enrollment(wave, sr):
         raise ValueError(f"enrollment: {seconds:.2f} s is too short. Give at least 1 s, better 3 s or more, of the wanted person.")
     if seconds < 3:
         warnings.warn(f"enrollment: {seconds:.1f} s is short; from 3 s on the voice is known better", stacklevel=4)
-
-
-def to_rate(wave, sr_from, sr_to):
-    """Resample numpy `(samples,)`: soxr where it is installed, else torchaudio, else PyTorch-free linear phase by FFT."""
-    if sr_from == sr_to:
-        return wave
-    try:
-        import soxr
-
-        return soxr.resample(wave, sr_from, sr_to).astype(np.float32)
-    except ImportError:  # a bare GPU machine
-        from torchaudio.functional import resample
-
-        return resample(torch.from_numpy(wave), sr_from, sr_to).numpy()
 
 
 def fade(chunk, shared):

@@ -38,7 +38,7 @@ class RelativeAttention(nn.Module):
     """Multi-head self-attention with a content term (bias u) and a distance term (bias v).
 
     form: "fused" goes through `scaled_dot_product_attention` with the distance term as its bias, "plain" is written out, "auto" takes
-    the faster: plain where a bias that needs a gradient is bfloat16 on a CPU (`lib.benchmark`), else fused. All three agree.
+    the faster: plain where a bias that needs a gradient is bfloat16 on a CPU (`lib.training.benchmark`), else fused. All three agree.
     """
 
     form = "auto"

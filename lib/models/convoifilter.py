@@ -152,7 +152,7 @@ class ConVoiFilter(PreTrainedModel):
 
         lengths: samples that count in each row, default all. embedding: `(batch, 512)`, or enrollment `(batch, samples)` to
         compute it from, with enrollment_lengths as in `embed`; or prefix, `(batch, chunks, ...)` each, what frozen parts said of both
-        (`lib.prefix`). target: the reference; where given, the output's `.loss` is the mean negative SI-SNR in dB over each row's `lengths`. Returns
+        (`lib.training.prefix`). target: the reference; where given, the output's `.loss` is the mean negative SI-SNR in dB over each row's `lengths`. Returns
         `ConVoiFilterOutput`.
         """
         if sum(given is not None for given in (embedding, enrollment, prefix)) != 1:
@@ -246,9 +246,9 @@ class ConVoiFilter(PreTrainedModel):
         mix, enrollment: numpy or torch, `(samples,)` or `(channels, samples)` (mixed down), in [-1, 1], both at `sr` Hz.
         overlap: share of a chunk, 0 to under 1, that neighbours share; they are cross-faded, so that no seam is heard.
         batch: chunks computed at a time, which bounds the memory. progress: wraps the list of batches (tqdm fits). precision: bf16 is
-        about twice as fast where the hardware multiplies it natively, and within some 40 dB of fp32 (`lib.benchmark`).
+        about twice as fast where the hardware multiplies it natively, and within some 40 dB of fp32 (`lib.training.benchmark`).
         speeds: the estimate is the mean over mixture and enrollment played this much faster; `lib.models.chunks.SPEEDS` takes five
-        times as long and is better by some tenths of a decibel (`lib.starter_scores --speeds`).
+        times as long and is better by some tenths of a decibel (`lib.pretraining.scores --speeds`).
         Returns numpy float32 `(samples,)` at `sr`. Raises ValueError for empty, silent or NaN input or an enrollment under
         1 s; warns under 3 s.
         """

@@ -1,0 +1,288 @@
+"""Conversations simulated from single voices, with exact labels: who speaks when is drawn, then the voices are laid there.
+
+Waves are float32 `(samples,)` at 16 kHz; times in seconds. The recordings of a person follow each other inside a turn, with short
+breaths between; a turn is one line of the RTTM. Two styles are ready: `STUDIO`, what the starter was trained on, and `MEETING`, the
+domain to adapt to. Distributions: log-normal turn lengths, exponential pauses and overlaps, as dialogue corpora roughly show
+(Heldner and Edlund, "Pauses, gaps and overlaps in conversations", J. Phonetics 38, 2010).
+"""
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lib import audio
+from lib.data import noises, rooms
+from lib.diarization import protocols
+from lib.diarization.rttm import Turn, write_rttm, write_uem
+from lib.runs import read_json, write_json, write_text
+
+SR = 16000
+SETS = {"train": "Train", "dev": "Val", "test": "Test"}  # set -> split of the voices: nobody is in two
+LEAST_SECONDS = 25.0  # s of recordings a person needs to take part
+EDGE_DB = 35.0  # a recording's ends fainter than this below its loudest part are cut off, so that a turn begins with speech
+FADE = int(0.01 * SR)
+SOUND, FILTER_DELAY = 343.0, 40  # m/s; samples by which pyroomacoustics delays every response
+
+
+class ConversationError(ValueError):
+    """Conversations cannot be made of these voices or settings; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a conversation is drawn from. Pairs are the ends of uniform distributions."""
+
+    name: str = "studio"
+    seconds: float = 60.0  # s, length of a conversation
+    people: tuple = (2, 4)  # how many take part
+    turn_seconds: float = 2.2  # s, median turn, log-normal
+    turn_spread: float = 0.6  # its standard deviation in log
+    pause_seconds: float = 0.5  # s, mean pause between turns, exponential
+    overlap_chance: float = 0.3  # that the next person begins before the last has ended
+    overlap_seconds: float = 0.4  # s, mean of such an overlap, exponential, at most half of the shorter turn
+    again_chance: float = 0.15  # that the same person goes on after the pause
+    aside_chance: float = 0.1  # that a listener says something short inside a turn
+    level_db: tuple = (-3.0, 3.0)  # dB, each person's level
+    snr_db: tuple | None = None  # dB, speech over background; None: no background
+    room_share: float = 0.0  # of the conversations, in a simulated room
+    speed: tuple = (1.0, 1.0)  # each person played faster or slower by this factor, pitch and all: makes new voices out of few
+
+    def __post_init__(self):
+        low, high = self.people
+        if not 1 <= low <= high:
+            raise ConversationError(f"people is {self.people}; give the least and the most, for example (2, 4).")
+        for name in ("overlap_chance", "again_chance", "aside_chance", "room_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConversationError(f"{name} is {getattr(self, name)!r}; give a share from 0 to 1.")
+        for name in ("seconds", "turn_seconds", "pause_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConversationError(f"{name} is {getattr(self, name)!r}; give a number of seconds over 0.")
+
+
+STUDIO = Style()
+MEETING = Style("meeting", turn_seconds=1.8, turn_spread=0.8, pause_seconds=0.35, overlap_chance=0.4, overlap_seconds=0.7, aside_chance=0.15,
+                level_db=(-6.0, 6.0), snr_db=(6.0, 18.0), room_share=1.0)
+
+
+@dataclass
+class Conversation:
+    """wave `(samples,)`; turns: list of `Turn`; voices: speaker -> that person's part of the wave, `(samples,)`; facts: what was drawn."""
+
+    wave: np.ndarray
+    turns: list
+    voices: dict
+    facts: dict
+
+
+def overlap(turns):
+    """The share of the time with speech in which two or more speak."""
+    edges = sorted([(turn.start, 1) for turn in turns] + [(turn.end, -1) for turn in turns])
+    speech = twice = 0.0
+    count, last = 0, 0.0
+    for at, change in edges:
+        speech += (at - last) * (count > 0)
+        twice += (at - last) * (count > 1)
+        count, last = count + change, at
+    return twice / speech if speech else 0.0
+
+
+# --- who speaks when ---------------------------------------------------------------------------------------------------------
+
+def plan(rng, style, people):
+    """Turns of a conversation of `people` (a list of names) by `style`, in whole milliseconds; nobody overlaps themselves."""
+    ends, turns = {name: -1.0 for name in people}, []
+    at, speaker = rng.uniform(0.1, 1.0), people[int(rng.integers(len(people)))]
+    while True:
+        length = float(np.clip(style.turn_seconds * np.exp(style.turn_spread * rng.standard_normal()), 0.4, 12.0))
+        turn = Turn(speaker, round(at, 3), round(at + length, 3))
+        if turn.end > style.seconds - 0.1:
+            return sorted(turns, key=lambda turn: turn.start)
+        turns.append(turn)
+        ends[speaker] = turn.end
+        others = [name for name in people if name != speaker]
+        if others and length > 1.5 and rng.random() < style.aside_chance:
+            _aside(rng, turn, others, ends, turns)
+        if others and rng.random() >= style.again_chance:
+            speaker = others[int(rng.integers(len(others)))]
+        at = turn.end + rng.exponential(style.pause_seconds)
+        if speaker != turn.speaker and rng.random() < style.overlap_chance:
+            at = turn.end - min(rng.exponential(style.overlap_seconds), length / 2)
+        at = max(at, ends[speaker] + 0.1)
+
+
+def _aside(rng, turn, others, ends, turns):
+    """A short remark of one of `others` inside `turn`, where they are free to speak."""
+    name, length = others[int(rng.integers(len(others)))], rng.uniform(0.4, 0.9)
+    start = round(rng.uniform(turn.start + 0.2, turn.end - length), 3)
+    if start > ends[name] + 0.1:
+        turns.append(Turn(name, start, round(start + length, 3)))
+        ends[name] = turns[-1].end
+
+
+# --- the sound ---------------------------------------------------------------------------------------------------------------
+
+class Voices:
+    """The recordings of each person of a split, read when needed and kept."""
+
+    def __init__(self, table, least=LEAST_SECONDS):
+        if missing := [name for name in ("speaker", "path", "seconds") if name not in table]:
+            raise ConversationError(f"the table of voices lacks {', '.join(missing)}; lib.data.voices.load gives it.")
+        seconds = table.groupby("speaker")["seconds"].sum()
+        self.people = sorted(seconds[seconds >= least].index)
+        self.paths = {name: sorted(rows["path"]) for name, rows in table.groupby("speaker") if name in set(self.people)}
+        self.waves = {}
+
+    def read(self, path):
+        if path not in self.waves:
+            self.waves[path] = audio.set_level(_trim(audio.read(path, SR)), -26.0)
+        return self.waves[path]
+
+
+def _trim(wave, frame=160):
+    """Without the faint ends; a recording of nothing else is left as it is."""
+    count = len(wave) // frame
+    if not count:
+        return wave
+    levels = audio.rms_db(wave[: count * frame].reshape(count, frame))
+    loud = np.flatnonzero(levels > levels.max() - EDGE_DB)
+    return wave[loud[0] * frame: (loud[-1] + 1) * frame]
+
+
+def simulate(style, voices, seed=0, music=()):
+    """One conversation by `style` out of `voices` (`Voices` of one split); the same seed gives the same samples.
+
+    music: pieces `(samples,)` that may be the background beside coloured noise. Raises `ConversationError` with too few people.
+    """
+    if len(voices.people) < style.people[1]:
+        raise ConversationError(f"a conversation of up to {style.people[1]} people needs as many voices with {LEAST_SECONDS:g} s or more; found "
+                                f"{len(voices.people)} ({', '.join(voices.people)}). Add recordings, or lower people.")
+    rng = np.random.default_rng(seed)
+    people = [str(name) for name in rng.choice(voices.people, rng.integers(style.people[0], style.people[1] + 1), replace=False)]
+    turns = plan(rng, style, people)
+    samples, parts = round(style.seconds * SR), {}
+    for name in dict.fromkeys(turn.speaker for turn in turns):
+        speed = rng.uniform(*style.speed) if style.speed != (1.0, 1.0) else 1.0
+        part, stock = np.zeros(samples, np.float32), _stock(rng, voices, name, speed)
+        for turn in (turn for turn in turns if turn.speaker == name):
+            first, last = round(turn.start * SR), round(turn.end * SR)
+            part[first:last] = _utter(rng, stock, last - first)
+        parts[name] = part * 10 ** (rng.uniform(*style.level_db) / 20)
+    facts = {"seed": seed, "people": list(parts), "overlap": round(overlap(turns), 4), "room": None, "snr_db": None}
+    if rng.random() < style.room_share:
+        facts["room"] = rooms.draw(rng, len(parts))
+        parts = dict(zip(parts, _in_room(list(parts.values()), facts["room"])))
+    wave = np.sum(list(parts.values()), axis=0) if parts else np.zeros(samples, np.float32)
+    if style.snr_db and parts:
+        facts["snr_db"] = round(float(rng.uniform(*style.snr_db)), 2)
+        wave = wave + _background(rng, wave, facts["snr_db"], music)
+    gain = min(1.0, 0.9 / max(float(np.abs(wave).max(initial=0.0)), 1e-9))
+    return Conversation((wave * gain).astype(np.float32), turns, {name: (part * gain).astype(np.float32) for name, part in parts.items()}, facts)
+
+
+def _stock(rng, voices, name, speed=1.0):
+    """A person's recordings without end, in a random order that begins anew when all are used."""
+    while True:
+        for place in rng.permutation(len(voices.paths[name])):
+            wave = audio.resample(voices.read(voices.paths[name][place]), round(SR * speed), SR)
+            if len(wave) > 2 * FADE:
+                yield wave
+
+
+def _utter(rng, stock, samples):
+    """Recordings one after the other with breaths of 50 to 150 ms, cut to exactly `samples`, ends faded."""
+    out, at = np.zeros(samples, np.float32), 0
+    while at < samples:
+        wave = next(stock)[: samples - at]
+        end = at + len(wave)
+        if samples - end < 0.2 * SR:  # no room for a breath and another word
+            if at:  # this one ends the turn
+                out[samples - len(wave):] = wave
+            else:  # it begins the turn too; a bit of the next fills the rest
+                out[:end] = wave
+                rest = next(stock)[: samples - end]
+                out[samples - len(rest):] = rest
+            break
+        out[at:end] = wave
+        at = end + int(rng.uniform(0.05, 0.15) * SR)
+    ramp = np.linspace(0, 1, min(FADE, samples // 2), dtype=np.float32)
+    out[: len(ramp)] *= ramp
+    out[samples - len(ramp):] *= ramp[::-1]
+    return out
+
+
+def _in_room(parts, room):
+    """What the microphone hears of each, moved back by the way of the sound so that the labels stay exact."""
+    heard = rooms.place(parts, room, SR)
+    for number, (dry, wet, source) in enumerate(zip(parts, heard, room["sources"])):
+        delay = round(np.linalg.norm(np.subtract(source, room["microphone"])) / SOUND * SR) + FILTER_DELAY
+        wet = np.concatenate([wet[delay:], np.zeros(delay, np.float32)])
+        heard[number] = wet * (np.sqrt(np.mean(dry ** 2)) / max(np.sqrt(np.mean(wet ** 2)), 1e-9))
+    return heard
+
+
+def _background(rng, wave, snr_db, music):
+    level = audio.rms_db(wave) - snr_db
+    if len(music) and rng.random() < 0.3:
+        piece = music[int(rng.integers(len(music)))]
+        return audio.set_level(np.resize(np.roll(piece, -int(rng.integers(len(piece)))), len(wave)), level)
+    return audio.set_level(noises.coloured(rng, len(wave)), level)
+
+
+# --- on disk -----------------------------------------------------------------------------------------------------------------
+
+def build(table, root, style=MEETING, counts=None, seed=0, overwrite=False, progress=True):
+    """Write conversations into `root` in pyannote.database's form (see `lib.diarization.protocols`); returns the facts of each, by set.
+
+    table: voices with `split`; train, dev and test are drawn from Train, Val and Test people. counts: set -> conversations. What is there
+    already by the same style, counts, seed and voices is kept; other conversations are an error, unless `overwrite`, and foreign data always.
+    """
+    from tqdm.auto import tqdm
+
+    root, counts = Path(root), counts or {"train": 16, "dev": 6, "test": 10}
+    asked = {"style": asdict(style), "counts": counts, "seed": seed, "voices": _fingerprint(table)}
+    record = root / "conversations.json"
+    if record.is_file():
+        there = read_json(record)
+        if there["facts"] and there["asked"] == json.loads(json.dumps(asked)):
+            return there["facts"]
+        if there["facts"] and not overwrite:
+            raise ConversationError(f"{root}: other conversations are there already. Pass overwrite=True to replace them, or choose another folder.")
+    elif root.exists() and any(root.iterdir()):
+        raise ConversationError(f"{root}: holds data that was not made here, and is left alone. Choose another folder, or use it as it is.")
+    write_json(record, {"asked": asked, "facts": None})  # so that an interrupted making is known for what it is
+    facts = {}
+    with tqdm(total=sum(counts.values()), desc=f"{style.name} conversations", disable=not progress) as bar:
+        for number, (part, count) in enumerate(counts.items()):
+            voices, facts[part] = Voices(table[table["split"] == SETS[part]]), {}
+            for k in range(count):
+                uri = f"{style.name}_{part}_{k:03d}"
+                facts[part][uri] = write(root, part, uri, simulate(style, voices, conversation_seed(seed, part, k)))
+                bar.update()
+            write_text(root / f"{part}.txt", "".join(f"{uri}\n" for uri in facts[part]))
+    protocols.write_database(root)
+    write_json(record, {"asked": asked, "facts": facts})
+    return facts
+
+
+def conversation_seed(seed, part, k):
+    """The seed of the `k`-th conversation of a set, for `simulate`."""
+    return [seed, list(SETS).index(part), k]
+
+
+def write(root, part, uri, conversation):
+    """Write one conversation's wave, RTTM and UEM into its set; returns its facts."""
+    audio.write(root / part / "wav" / f"{uri}.wav", conversation.wave)
+    write_rttm(root / part / "rttm" / f"{uri}.rttm", uri, conversation.turns)
+    write_uem(root / part / "uem" / f"{uri}.uem", uri, [(0.0, len(conversation.wave) / SR)])
+    return conversation.facts
+
+
+def _fingerprint(table):
+    names = sorted(f"{speaker} {Path(path).name} {split}" for speaker, path, split in zip(table["speaker"], table["path"], table["split"]))
+    return hashlib.sha1("\n".join(names).encode()).hexdigest()[:12]
+
+
+__all__ = ["Conversation", "ConversationError", "MEETING", "STUDIO", "Style", "Voices", "build", "conversation_seed", "overlap", "plan", "replace",
+           "simulate", "write"]

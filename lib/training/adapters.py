@@ -1,0 +1,71 @@
+"""Ways to fine-tune a `ConVoiFilter` that open no whole part of it: adapters, norms and biases, falling learning rates.
+
+Sources: Hu et al., "LoRA" (arXiv 2106.09685), through the peft library; Ben Zaken et al., "BitFit" (arXiv 2106.10199); Howard and
+Ruder, "ULMFiT" (arXiv 1801.06146), for rates that fall towards the input. Each function returns the table that `freeze` returns.
+"""
+import functools
+import re
+
+from torch import nn
+
+from lib.training import freezing
+
+TARGETS = r".*\.(self_attn\.linear_(q|k|v|out)|feed_forward(_macaron)?\.w_[12])"  # every projection of attention and feed-forward
+
+
+def open_all(model):
+    """Everything trains."""
+    return freezing.thaw(model, freezing.groups_of(model))
+
+
+def open_norms_and_biases(model):
+    """The LayerNorms and all biases after the speaker encoder train; every module stays in eval mode, so BatchNorm keeps its statistics."""
+    separator = model.enh_model.separator
+    norms = [p for module in separator.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()]
+    biases = [p for name, p in separator.named_parameters() if name.endswith("bias") and all(p is not other for other in norms)]
+    return freezing.freeze_groups(model, {"norms": norms, "biases": biases}, ["norms", "biases"])
+
+
+def add_adapters(model, rank=8, alpha=16):
+    """Freeze `model` and put a low-rank product beside each projection of attention and feed-forward; those alone train.
+
+    rank: of the products; alpha / rank scales them. The model gains parameters until `merge_adapters` folds them in.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS, lora_dropout=0.0), model)
+    added = [part for name, part in model.named_modules() if re.search(r"lora_[AB]$", name)]
+    return freezing.freeze_groups(model, {"adapters": added}, ["adapters"])
+
+
+def merge_adapters(model):
+    """Fold the adapters into the weights they stand beside, in place: the model has its usual tensors again. Returns it."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in [(name, part) for name, part in model.named_modules() if isinstance(part, LoraLayer)]:
+        layer.merge()
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, layer.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    return model
+
+
+def open_with_falling_rates(model, decay=0.7):
+    """Everything trains; each part's learning rate is `decay` times that of the part after it, so that the front moves least."""
+    table = open_all(model)
+    model.parameter_groups = functools.partial(falling_rates, model, decay)
+    return table
+
+
+def falling_rates(model, decay, learning_rate):
+    """Groups for an optimizer: the mask layer at `learning_rate`, each earlier block at `decay` times the next one's rate."""
+    separator, groups = model.enh_model.separator, []
+    conformer = separator.conformer
+    parts = [separator.linear, *reversed(conformer.encoders), nn.ModuleList([conformer.embed, model.filter_condition_transform]), model.xvector_model]
+    for step, part in enumerate(parts):
+        groups.append({"params": [p for p in part.parameters() if p.requires_grad], "lr": learning_rate * decay**step})
+    assert sum(len(group["params"]) for group in groups) == sum(p.requires_grad for p in model.parameters())
+    return [group for group in groups if group["params"]]
+
+

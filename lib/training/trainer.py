@@ -1,0 +1,183 @@
+"""What `lib.training.fit` does with transformers' Trainer. Import it late: Trainer takes seconds to import."""
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from lib import runs
+from lib.training.progress import progress_for
+from lib.training.settings import TrainingError, accepted_by
+
+SCHEDULERS = {"cosine": "cosine", "constant": "constant_with_warmup", "plateau": "reduce_lr_on_plateau"}
+
+
+def train(model, train, val, out, settings, precision, device, checkpoint, collate, score):
+    """Run or resume one training; writes history, best weights and checkpoints into `out` and returns the history."""
+    record = Record(model, out, settings, checkpoint)
+    if not record.stopped():
+        trainer = _Trainer(model, _arguments(out, settings, precision, device, checkpoint is None), train, val, collate, score, record, settings)
+        try:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            trainer.accelerator.wait_for_everyone()  # the first process has written the best weights and the history
+        finally:
+            # mixed precision wraps the model's forward; it must not outlive the training
+            trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            model.__dict__.pop("forward", None)
+            record.progress.close()
+            if trainer.is_world_process_zero():
+                shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    return runs.read_history(out / "history.csv")
+
+
+def _arguments(out, settings, precision, device, measure_first):
+    reporting = _reporting(settings.report_to, out)
+    arguments = TrainingArguments(
+        output_dir=str(out / ".stage"), num_train_epochs=settings.epochs, learning_rate=settings.learning_rate,
+        lr_scheduler_type=SCHEDULERS[settings.scheduler], warmup_steps=settings.warmup_steps,
+        lr_scheduler_kwargs={"factor": 0.5, "patience": 2} if settings.scheduler == "plateau" else None,
+        weight_decay=settings.weight_decay, max_grad_norm=settings.grad_clip, bf16=precision == "bf16", fp16=precision == "fp16",
+        seed=settings.seed, data_seed=settings.seed, dataloader_num_workers=settings.workers, dataloader_pin_memory=device.type == "cuda",
+        use_cpu=device.type == "cpu", eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", eval_on_start=measure_first,
+        metric_for_best_model="eval_loss", greater_is_better=False, remove_unused_columns=False, disable_tqdm=True,
+        logging_nan_inf_filter=False, report_to=reporting, run_name=out.name,
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs go through torchrun, not through DataParallel
+    if settings.batch_size % arguments.world_size:
+        raise TrainingError(f"batch_size {settings.batch_size} cannot be shared by {arguments.world_size} processes; give a multiple of it")
+    arguments.per_device_train_batch_size = arguments.per_device_eval_batch_size = settings.batch_size // arguments.world_size
+    return arguments
+
+
+def _reporting(report_to, out):
+    """Name the reporting for Trainer, and keep what it writes beside the runs rather than in the working directory."""
+    if report_to == "mlflow":
+        import mlflow
+
+        if "MLFLOW_TRACKING_URI" not in os.environ:
+            store = out.resolve().parent
+            mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
+            if mlflow.get_experiment_by_name("runs") is None:
+                mlflow.create_experiment("runs", artifact_location=(store / "mlflow").as_uri())
+            os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_EXPERIMENT_NAME"] = f"sqlite:///{store / 'mlflow.db'}", "runs"
+    if report_to == "tensorboard":
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "tensorboard")
+    return [] if report_to == "none" else [report_to]
+
+
+class _Trainer(Trainer):
+    """Trainer with scores an item in validation, checkpoints that appear whole, and the history of `Record`."""
+
+    def __init__(self, model, arguments, train, val, collate, score, record, settings):
+        config = getattr(model, "config", None)
+        had_cache = hasattr(config, "use_cache")
+        optimizer = getattr(torch.optim, settings.optimizer), {"lr": settings.learning_rate}
+        if hasattr(model, "parameter_groups"):  # a model with lower rates for its deeper layers says so itself
+            optimizer[1]["params"] = model.parameter_groups(settings.learning_rate)
+        super().__init__(model, arguments, data_collator=collate, train_dataset=train, eval_dataset=val, callbacks=[record],
+                         compute_metrics=self._average, optimizer_cls_and_kwargs=optimizer)
+        if config is not None and not had_cache and hasattr(config, "use_cache"):
+            del config.use_cache  # Trainer sets it on every config; it is of language models, and would be saved with ours
+        self.remove_callback(PrinterCallback)
+        self.score, self.record, self.accepted, self.names = score, record, accepted_by(model), []
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        output = model(**{name: value for name, value in inputs.items() if name in self.accepted})
+        return (output.loss, output) if return_outputs else output.loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Return the loss and one row of scores an item, rather than the estimates themselves, which would fill the memory."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            loss, output = self.compute_loss(model, inputs, return_outputs=True)
+            scores = self.score(output, inputs)
+        self.names = list(scores)
+        items = len(next(iter(inputs.values())))
+        table = torch.stack(list(scores.values()), dim=1).float() if scores else loss.new_zeros(items, 0)
+        return loss.detach().float(), table, loss.new_zeros(items)
+
+    def _average(self, prediction):
+        return {name: float(prediction.predictions[:, i].mean()) for i, name in enumerate(self.names)}
+
+    def floating_point_ops(self, inputs):
+        return 0  # Trainer's own estimate is of language models
+
+    def _save_checkpoint(self, model, trial):
+        with runs.no_bars():
+            super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes its own random state into the folder
+        if self.is_world_process_zero():
+            self.record.keep(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+
+class Record(TrainerCallback):
+    """Collects the history, keeps the best weights, and says when to stop."""
+
+    def __init__(self, model, out, settings, checkpoint):
+        self.model, self.out, self.patience, self.epochs = model, out, settings.patience, settings.epochs
+        self.rows = [] if checkpoint is None else runs.read_history(checkpoint / "history.csv").to_dict("records")
+        self.train_loss = self.learning_rate = math.nan
+        self.progress, self.started = progress_for(settings), time.perf_counter()
+
+    def best(self):
+        """The row with the lowest validation loss so far, the first of equals."""
+        return min(self.rows, key=lambda row: row["val_loss"])
+
+    def stopped(self):
+        """Whether all epochs are done, or none of the last `patience` was the best."""
+        if not self.rows:
+            return False
+        last = self.rows[-1]["epoch"]
+        return last >= self.epochs or bool(self.patience) and last - self.best()["epoch"] >= self.patience
+
+    def keep(self, folder):
+        """Move a complete checkpoint to its place, and drop the ones before it."""
+        runs.write_history(folder / "history.csv", self.rows)
+        place = self.out / folder.name
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(folder, place)
+        runs.remove_checkpoints(self.out, but=place)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started = time.perf_counter()  # what came before is setting up, not training
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        self.started = time.perf_counter()
+        dataset = getattr(train_dataloader, "dataset", None)
+        if hasattr(dataset, "set_epoch"):  # data made on the fly must depend on the epoch alone, or a resumed run would differ
+            dataset.set_epoch(round(state.epoch or 0))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.progress.step(state.global_step, state.max_steps, self.epochs)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" in logs:
+            self.train_loss, self.learning_rate = logs["loss"], logs["learning_rate"]
+            self._check(self.train_loss, "training", state)
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        self._check(metrics["eval_loss"], "validation", state)
+        scores = {f"val_{name[5:]}": value for name, value in metrics.items() if name.startswith("eval_") and name not in NOT_SCORES}
+        val_loss = scores.pop("val_loss")
+        now = time.perf_counter()
+        self.rows.append({"epoch": round(state.epoch or 0), "train_loss": self.train_loss, "val_loss": val_loss, **scores,
+                          "learning_rate": self.learning_rate, "seconds": now - self.started})
+        self.started = now
+        if state.is_world_process_zero:
+            if self.best() is self.rows[-1]:
+                runs.save_model(self.model, self.out / "best")
+            runs.write_history(self.out / "history.csv", self.rows)
+            self.progress.epoch(self.rows, self.best())
+        control.should_training_stop = control.should_training_stop or self.stopped()
+
+    def _check(self, loss, kind, state):
+        if not math.isfinite(loss):
+            raise TrainingError(f"the {kind} loss became {loss} in epoch {math.ceil(state.epoch or 0)}. Try a lower learning_rate, "
+                                "precision='fp32', or look for NaN in the data. The best weights so far are kept.")
+
+
+NOT_SCORES = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
