@@ -3,14 +3,18 @@
 
 It makes `.venv` beside this file, installs `requirements.txt` into it once, and runs everything else there.
 """
+
 import sys
 
 if sys.version_info < (3, 11):
-    sys.exit(f"The workbook needs Python 3.11 or newer, and this is Python {sys.version_info[0]}.{sys.version_info[1]}: "
-             "install a newer one from python.org or with conda, and call it by its name, e.g. `python3.12 workbook.py run`.")
+    sys.exit(
+        f"The workbook needs Python 3.11 or newer, and this is Python {sys.version_info[0]}.{sys.version_info[1]}: "
+        "install a newer one from python.org or with conda, and call it by its name, e.g. `python3.12 workbook.py run`."
+    )
 
 import argparse
 import ast
+import contextlib
 import csv
 import hashlib
 import importlib.util
@@ -48,7 +52,8 @@ class Failure(Exception):
     """Something the user can act on: one or two sentences, shown without a traceback."""
 
 
-# ---------------------------------------------------------------- chapters and their parameters
+# --- chapters and their parameters
+
 
 def known_chapters():
     """The notebooks on disk by their number: `{"01": Path(...), ...}`."""
@@ -56,7 +61,10 @@ def known_chapters():
 
 
 def find_chapters(names):
-    """The notebooks meant by `names` (`02`, `2` or `02_fine_tuning`), in that order; the main job where none is named."""
+    """The notebooks meant by `names` (`02`, `2` or `02_fine_tuning`), in that order;
+
+    the main job where none is named.
+    """
     known = known_chapters()
     found = []
     for name in names or MAIN_JOB:
@@ -71,18 +79,28 @@ def find_chapters(names):
 def read_cells(notebook):
     """The cells of a notebook as `(kind, source, tags, outputs)`, read without Jupyter."""
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    return [(cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {}).get("tags", []), cell.get("outputs", []))
-            for cell in cells]
+    return [
+        (cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {}).get("tags", []), cell.get("outputs", []))
+        for cell in cells
+    ]
 
 
 def read_parameters(notebook):
-    """Names and defaults that the cell tagged `parameters` assigns; a default that is no literal is given as its source."""
+    """Names and defaults that the cell tagged `parameters` assigns; a default that is no literal is given as its
+    source.
+    """
     found = {}
     for kind, source, tags, _ in read_cells(notebook):
         if kind != "code" or "parameters" not in tags:
             continue
         for node in ast.parse(source).body:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign)
+                else []
+            )
             for name in [target.id for target in targets if isinstance(target, ast.Name) and node.value is not None]:
                 try:
                     found[name] = ast.literal_eval(node.value)
@@ -92,7 +110,9 @@ def read_parameters(notebook):
 
 
 def read_value(text):
-    """`text` typed as papermill types it: True, False, None, a whole number, a number, or the text itself; `[...]` is a list."""
+    """`text` typed as papermill types it: True, False, None, a whole number, a number, or the text itself; `[...]` is a
+    list.
+    """
     if text in ("True", "False", "None"):
         return ast.literal_eval(text)
     if text.startswith("["):
@@ -114,7 +134,7 @@ def check_value(name, text, default):
     if isinstance(default, bool):
         fits, expected = isinstance(value, bool), "True or False"
     elif isinstance(default, (int, float)):
-        fits, expected = value is None or isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+        fits, expected = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)), "a number"
     elif isinstance(default, (list, tuple)):
         fits, expected = value is None or isinstance(value, list), "a list, in quotation marks"
     else:
@@ -129,15 +149,18 @@ def share_parameters(pairs, notebooks):
     for name, text in pairs:
         holders = [path for path in notebooks if name in known[path]]
         if not holders:
-            listed = "\n".join(f"  {path.stem}: " + ", ".join(f"{key}={value!r}" for key, value in known[path].items())
-                               for path in notebooks)
+            listed = "\n".join(
+                f"  {path.stem}: " + ", ".join(f"{key}={value!r}" for key, value in known[path].items())
+                for path in notebooks
+            )
             raise Failure(f"There is no parameter '{name}' in what you run. The parameters are:\n{listed}")
         for path in holders:
             check_value(name, text, known[path][name])
     return {path: [(name, text) for name, text in pairs if name in known[path]] for path in notebooks}
 
 
-# ---------------------------------------------------------------- the environment
+# --- the environment
+
 
 def venv_python():
     return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -179,8 +202,10 @@ def make_venv():
             return
         missing = [(done.stderr or done.stdout).strip().splitlines()[-1:] or "no reason given"]
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    raise Failure(f"This Python cannot make a virtual environment ({missing[0]}). On Debian and Ubuntu: "
-                  f"`sudo apt install python{version}-venv`, then the same command again. With conda: see environment.yml, and `--here`.")
+    raise Failure(
+        f"This Python cannot make a virtual environment ({missing[0]}). On Debian and Ubuntu: `sudo apt install"
+        f" python{version}-venv`, then the same command again. With conda: see environment.yml, and `--here`."
+    )
 
 
 def explain_pip(log, free_gb):
@@ -188,24 +213,58 @@ def explain_pip(log, free_gb):
     package = re.search(r"(?:Failed building wheel for|Failed to build) ['\"]?([\w.-]+)", log)
     package = package.group(1) if package else "a package"
     cases = [
-        (r"No space left on device|Errno 28\b|WinError 112|disk quota exceeded",
-         f"the disk is full ({free_gb:.1f} GB free; the packages need 3 GB, with CUDA 8 GB). Make room"),
-        (r"Python\.h: No such file|Python\.h' file not found",
-         f"{package} is built from source and lacks Python's headers. Debian and Ubuntu: `sudo apt install python3-dev`"),
-        (r"Microsoft Visual C\+\+ .{0,20}is required|command '[^']*(?:cl|link)\.exe' failed|Unable to find vcvarsall",
-         f"{package} is built from source and lacks a C compiler. Install Microsoft's C++ Build Tools (`Desktop development with C++`)"),
-        (r"xcrun: error|xcode-select|command '[^']*clang[^']*' failed",
-         f"{package} is built from source and lacks a C compiler. Install Apple's: `xcode-select --install`"),
-        (r"command '[^']*(?:gcc|g\+\+|cc|c\+\+)[^']*' failed|(?:gcc|g\+\+|cc)['\"]?: (?:command not found|No such file)"
-         r"|No such file or directory: '[^']*(?:gcc|g\+\+|cc)'|unable to execute '?\S*(?:gcc|g\+\+|cc)",
-         f"{package} is built from source and lacks a C compiler. Debian and Ubuntu: `sudo apt install build-essential python3-dev`; "
-         "Fedora: `sudo dnf install gcc gcc-c++ python3-devel`"),
-        (r"name resolution|Failed to resolve|getaddrinfo failed|nodename nor servname|new connection|Network is unreachable"
-         r"|Connection(?:Reset|Refused|Aborted)|Read timed out|Max retries exceeded|ProxyError|CERTIFICATE_VERIFY_FAILED|IncompleteRead",
-         "the package index could not be reached. Check the network (and the proxy)"),
-        (r"Permission denied|Errno 13\b|WinError 5\b", f"a file in {VENV.name}/ may not be written. Close what uses it, or delete the folder"),
-        (r"No matching distribution found for ([^\s(]+)|Could not find a version that satisfies the requirement ([^\s(]+)",
-         "a package has no build for this Python and system. Try Python 3.11 to 3.13"),
+        (
+            r"No space left on device|Errno 28\b|WinError 112|disk quota exceeded",
+            f"the disk is full ({free_gb:.1f} GB free; the packages need 3 GB, with CUDA 8 GB). Make room",
+        ),
+        (
+            r"Python\.h: No such file|Python\.h' file not found",
+            (
+                f"{package} is built from source and lacks Python's headers. Debian and Ubuntu: `sudo apt install"
+                " python3-dev`"
+            ),
+        ),
+        (
+            (
+                r"Microsoft Visual C\+\+ .{0,20}is required|command '[^']*(?:cl|link)\.exe' failed|Unable to find"
+                r" vcvarsall"
+            ),
+            (
+                f"{package} is built from source and lacks a C compiler. Install Microsoft's C++ Build Tools (`Desktop"
+                " development with C++`)"
+            ),
+        ),
+        (
+            r"xcrun: error|xcode-select|command '[^']*clang[^']*' failed",
+            f"{package} is built from source and lacks a C compiler. Install Apple's: `xcode-select --install`",
+        ),
+        (
+            r"command '[^']*(?:gcc|g\+\+|cc|c\+\+)[^']*' failed|(?:gcc|g\+\+|cc)['\"]?: (?:command not found|No such"
+            r" file)"
+            r"|No such file or directory: '[^']*(?:gcc|g\+\+|cc)'|unable to execute '?\S*(?:gcc|g\+\+|cc)",
+            (
+                f"{package} is built from source and lacks a C compiler. Debian and Ubuntu: `sudo apt install"
+                " build-essential python3-dev`; Fedora: `sudo dnf install gcc gcc-c++ python3-devel`"
+            ),
+        ),
+        (
+            r"name resolution|Failed to resolve|getaddrinfo failed|nodename nor servname|new connection|Network is"
+            r" unreachable"
+            r"|Connection(?:Reset|Refused|Aborted)|Read timed out|Max retries"
+            r" exceeded|ProxyError|CERTIFICATE_VERIFY_FAILED|IncompleteRead",
+            "the package index could not be reached. Check the network (and the proxy)",
+        ),
+        (
+            r"Permission denied|Errno 13\b|WinError 5\b",
+            f"a file in {VENV.name}/ may not be written. Close what uses it, or delete the folder",
+        ),
+        (
+            (
+                r"No matching distribution found for ([^\s(]+)|Could not find a version that satisfies the requirement"
+                r" ([^\s(]+)"
+            ),
+            "a package has no build for this Python and system. Try Python 3.11 to 3.13",
+        ),
     ]
     for pattern, sentence in cases:
         found = re.search(pattern, log, re.IGNORECASE)
@@ -225,16 +284,20 @@ def install():
     arguments = ["-m", "pip", "install", "--disable-pip-version-check", "--log", str(log), "-r", str(REQUIREMENTS)]
     if call(venv_python(), *arguments):
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        raise Failure(f"The installation failed: {explain_pip(text, free_gb)}\n"
-                      f"Then run the same command again, and it goes on where it stopped. The full log: {log}")
+        raise Failure(
+            f"The installation failed: {explain_pip(text, free_gb)}\n"
+            f"Then run the same command again, and it goes on where it stopped. The full log: {log}"
+        )
     write_stamp()
 
 
 def missing_packages(python):
     """The requirements that this Python lacks, by name; fast, as nothing is imported."""
     names = re.findall(r"^([A-Za-z0-9][\w.-]*)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
-    code = ("import importlib.metadata as m, sys\nfor n in sys.argv[1:]:\n"
-            "    try: m.version(n)\n    except m.PackageNotFoundError: print(n)")
+    code = (
+        "import importlib.metadata as m, sys\nfor n in sys.argv[1:]:\n"
+        "    try: m.version(n)\n    except m.PackageNotFoundError: print(n)"
+    )
     try:
         return subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True).stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
@@ -242,7 +305,9 @@ def missing_packages(python):
 
 
 def set_up(here=False):
-    """The Python to run with: `.venv`'s, made and filled where needed; this one (`here`); or the one WORKBOOK_PYTHON names."""
+    """The Python to run with: `.venv`'s, made and filled where needed; this one (`here`); or the one WORKBOOK_PYTHON
+    names.
+    """
     python = sys.executable if here else os.environ.get("WORKBOOK_PYTHON")
     if python:
         python = os.path.abspath(shutil.which(python) or python)
@@ -257,7 +322,8 @@ def set_up(here=False):
     return venv_python()
 
 
-# ---------------------------------------------------------------- running things
+# --- running things
+
 
 def environment(python):
     """The variables a child sees: this environment's programs first, its own kernels, UTF-8 everywhere."""
@@ -267,7 +333,9 @@ def environment(python):
 
 
 def stop(process):
-    """End a child that Ctrl-C has perhaps reached already; an interrupt first, as that ends the child's own children too."""
+    """End a child that Ctrl-C has perhaps reached already; an interrupt first, as that ends the child's own children
+    too.
+    """
     interrupt = process.terminate if os.name == "nt" else lambda: process.send_signal(signal.SIGINT)
     for end, seconds in ((lambda: None, 5), (interrupt, 15), (process.terminate, 10), (process.kill, None)):
         try:
@@ -326,7 +394,9 @@ class Progress:
 
     def show(self):
         heading = self.headings[self.cell - 1] if 0 < self.cell <= len(self.headings) else "starting"
-        text = f"  {self.name}  {clock(time.time() - self.started)}  cell {self.cell} of {len(self.headings)}  {heading}"
+        text = (
+            f"  {self.name}  {clock(time.time() - self.started)}  cell {self.cell} of {len(self.headings)}  {heading}"
+        )
         if sys.stdout.isatty():
             width = shutil.get_terminal_size().columns - 1
             line = f"{text}  | {self.last}" if self.last else text
@@ -343,6 +413,7 @@ class Progress:
 
 def watch(process, progress, log):
     """Follow papermill's output line by line into `log` and onto the terminal until it ends."""
+
     def follow():
         with open(log, "w", encoding="utf-8") as kept:
             for line in process.stdout:
@@ -353,10 +424,8 @@ def watch(process, progress, log):
     reader.start()
     while process.poll() is None:
         progress.show()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
-        except subprocess.TimeoutExpired:
-            pass
     reader.join(10)
 
 
@@ -380,14 +449,31 @@ def explain_chapter(executed, log, code):
 def execute(python, notebook, parameters, out):
     """Run one notebook by papermill into the folder `out`; a Failure names the cell and where the notebook is kept."""
     executed, log = out / notebook.name, out / f"{notebook.stem}.log"
-    command = [str(python), "-m", "papermill", str(notebook), str(executed), "--cwd", str(NOTEBOOKS),
-               "--log-output", "--no-progress-bar"]
+    command = [
+        str(python),
+        "-m",
+        "papermill",
+        str(notebook),
+        str(executed),
+        "--cwd",
+        str(NOTEBOOKS),
+        "--log-output",
+        "--no-progress-bar",
+    ]
     for name, text in parameters:
         value = read_value(text)
         command += ["-y", json.dumps({name: value})] if isinstance(value, list) else ["-p", name, text]
     progress = Progress(notebook.stem, sections(notebook, bool(parameters)))
-    process = subprocess.Popen(command, cwd=NOTEBOOKS, env=environment(python), text=True, encoding="utf-8",
-                               errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command,
+        cwd=NOTEBOOKS,
+        env=environment(python),
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         watch(process, progress, log)
     except KeyboardInterrupt:
@@ -396,16 +482,26 @@ def execute(python, notebook, parameters, out):
         raise
     progress.close("failed" if process.returncode else "done")
     if process.returncode:
-        raise Failure(f"Chapter {notebook.stem} failed {explain_chapter(executed, log, process.returncode)}\n"
-                      f"The notebook as far as it came: {executed} (and its log, {log.name})")
+        raise Failure(
+            f"Chapter {notebook.stem} failed {explain_chapter(executed, log, process.returncode)}\n"
+            f"The notebook as far as it came: {executed} (and its log, {log.name})"
+        )
 
 
 def export(python, out):
-    """Write each executed notebook in `out` as HTML too; says so where that fails, as the notebooks are there anyway."""
+    """Write each executed notebook in `out` as HTML too;
+
+    says so where that fails, as the notebooks are there anyway.
+    """
     notebooks = sorted(str(path) for path in out.glob("*.ipynb"))
     if notebooks:
-        done = subprocess.run([str(python), "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", *notebooks],
-                              cwd=NOTEBOOKS, env=environment(python), capture_output=True, text=True)
+        done = subprocess.run(
+            [str(python), "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", *notebooks],
+            cwd=NOTEBOOKS,
+            env=environment(python),
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             print(f"The HTML export failed ({(done.stderr.strip().splitlines() or ['no reason given'])[-1]}).")
 
@@ -433,10 +529,13 @@ def as_text(cell, name):
     return f"{100 * value:.0f} %" if name.startswith("share") else f"{value:.2f}"
 
 
-# ---------------------------------------------------------------- the three commands
+# --- the three commands
+
 
 def run_folder():
-    """A new folder for one run, named by the second it began; of two begun in the same second the later waits for the next one."""
+    """A new folder for one run, named by the second it began; of two begun in the same second the later waits for the
+    next one.
+    """
     while True:
         out = RUNS / time.strftime("%Y%m%d-%H%M%S")
         try:
@@ -453,7 +552,12 @@ def run(names, pairs, here=False):
     started = time.time()
     python = set_up(here)
     own_data = {"source", "root", "dataset"} & {name for name, _ in pairs}
-    if notebooks[0].name.startswith("01") and not own_data and not fetch_voices(python) and not (ROOT / "data" / "Dataset").exists():
+    if (
+        notebooks[0].name.startswith("01")
+        and not own_data
+        and not fetch_voices(python)
+        and not (ROOT / "data" / "Dataset").exists()
+    ):
         raise Failure("The voices could not be fetched; the lines above say why, and what to use instead.")
     out = run_folder()
     try:
@@ -464,7 +568,11 @@ def run(names, pairs, here=False):
         raise
     export(python, out)
     table = closing_table(RUNS / "03_evaluation" / "summary.csv", started)
-    print("\n".join(["", *table, "", f"Took {clock(time.time() - started)} (min:s). Open {out / notebooks[-1].stem}.html"]))
+    print(
+        "\n".join(
+            ["", *table, "", f"Took {clock(time.time() - started)} (min:s). Open {out / notebooks[-1].stem}.html"]
+        )
+    )
     return 0
 
 
@@ -487,7 +595,10 @@ def not_run(report):
 
 
 def test(here=False):
-    """Tests of lib, then every notebook, in one call of pytest. Returns its exit code, or 1 where a notebook did not run."""
+    """Tests of lib, then every notebook, in one call of pytest.
+
+    Returns its exit code, or 1 where a notebook did not run.
+    """
     python = set_up(here)
     if not fetch_voices(python):
         print("The voices could not be fetched; what needs them will fail below.", flush=True)
@@ -517,14 +628,24 @@ def read_arguments(arguments):
     """The command line as a namespace: command, chapters, pairs, here, rest (JupyterLab's own options)."""
     parser = argparse.ArgumentParser(prog="workbook.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("run", "execute chapters (01 02 03 where none is named)"), ("test", "run the tests and every notebook"),
-                       ("lab", "open JupyterLab; further options are Jupyter's")):
+    for name, text in (
+        ("run", "execute chapters (01 02 03 where none is named)"),
+        ("test", "run the tests and every notebook"),
+        ("lab", "open JupyterLab; further options are Jupyter's"),
+    ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--here", action="store_true", help="use the active environment (conda, Colab), not .venv")
         if name == "run":
             command.add_argument("chapters", nargs="*", metavar="CHAPTER", help="e.g. 02")
-            command.add_argument("-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                                 help="set a parameter of the chapter, e.g. -p depth 2")
+            command.add_argument(
+                "-p",
+                dest="pairs",
+                nargs=2,
+                action="append",
+                default=[],
+                metavar=("NAME", "VALUE"),
+                help="set a parameter of the chapter, e.g. -p depth 2",
+            )
     known, rest = parser.parse_known_args(arguments)
     if known.command == "run":  # chapters may stand before and after the parameters
         known.chapters += [word for word in rest if not word.startswith("-")]

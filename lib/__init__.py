@@ -1,9 +1,10 @@
 """Make `torchaudio` importable beside a CPU build of PyTorch; nothing else.
 
 The Linux wheel of torchaudio is linked against CUDA. Beside a CPU build of PyTorch its import fails, and with it
-`from transformers import Trainer`. What this project uses of torchaudio is plain Python, so where the compiled extension
-cannot be loaded a stand-in says so in torchaudio's own terms. Where the real extension loads, it is used.
+`from transformers import Trainer`. What this project uses of torchaudio is plain Python, so where the compiled
+extension cannot be loaded a stand-in says so in torchaudio's own terms. Where the real extension loads, it is used.
 """
+
 import importlib
 import sys
 import types
@@ -13,7 +14,9 @@ def _stand_in():
     """A module with the names that torchaudio expects of its compiled extension, all saying "not there"."""
 
     def missing(*args, **kwargs):
-        raise RuntimeError("this torchaudio function needs the compiled extension, which does not load beside a CPU build of PyTorch")
+        raise RuntimeError(
+            "this torchaudio function needs the compiled extension, which does not load beside a CPU build of PyTorch"
+        )
 
     module = types.ModuleType("torchaudio._extension")
     module._IS_TORCHAUDIO_EXT_AVAILABLE = False

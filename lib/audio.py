@@ -1,4 +1,5 @@
 """Read, write, resample and level audio. Waves are float32, mono, `(samples,)`, in [-1, 1]; `sr` is in Hz."""
+
 import os
 import tempfile
 from pathlib import Path
@@ -53,7 +54,9 @@ def _read_av(path):
             frames += [out.to_ndarray() for out in resampler.resample(None)]
             rate = stream.codec_context.sample_rate
     except (av.FFmpegError, IndexError, ValueError) as error:
-        raise AudioError(f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?") from error
+        raise AudioError(
+            f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?"
+        ) from error
     if not frames:
         raise AudioError(f"{path}: the file holds no audio samples. Copy or record it again.")
     return np.concatenate(frames, axis=1).T.astype(np.float32), rate
@@ -69,7 +72,9 @@ def write(path, wave, sr=16000):
     if not np.isfinite(wave).all():
         raise AudioError(f"{path}: refused to write NaN or infinite samples.")
     if wave.size and np.abs(wave).max() > 1.0:
-        raise AudioError(f"{path}: refused to write a clipped wave (peak {np.abs(wave).max():.2f}); scale it below 1 first.")
+        raise AudioError(
+            f"{path}: refused to write a clipped wave (peak {np.abs(wave).max():.2f}); scale it below 1 first."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -99,13 +104,19 @@ def resample(wave, sr_from, sr_to):
 
 
 def rms_db(wave):
-    """Root mean square level of `wave` over its last axis in dBFS (a full-scale square wave is 0); silence reads -120."""
+    """Root mean square level of `wave` over its last axis in dBFS (a full-scale square wave is 0);
+
+    silence reads -120.
+    """
     power = np.mean(np.square(np.asarray(wave, dtype=np.float64)), axis=-1)
     return 10 * np.log10(np.maximum(power, 10 ** (SILENCE_DB / 10)))
 
 
 def set_level(wave, dbfs=-20.0, peak=0.99):
-    """Scale `wave` `(samples,)` to an RMS level of `dbfs`; where that would clip, only as far as `peak`. Silence stays."""
+    """Scale `wave` `(samples,)` to an RMS level of `dbfs`;
+
+    where that would clip, only as far as `peak`. Silence stays.
+    """
     wave = np.asarray(wave, dtype=np.float32)
     if not wave.size or rms_db(wave) <= SILENCE_DB:
         return wave

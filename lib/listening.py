@@ -1,9 +1,11 @@
-"""Hear and see waves in a notebook: small players, spectrograms on one scale, widgets that pick a sample or take a file.
+"""Hear and see waves in a notebook: small players, spectrograms on one scale, widgets that pick a sample or take a
+file.
 
-Waves are float32 `(samples,)` in [-1, 1] at `sr` Hz (numpy or torch). Nothing here plays by itself, and no player is made
-louder than another: only where a wave exceeds full scale are all the waves shown together turned down, by one gain.
-Everything returned also means something in a stored notebook, where no kernel runs.
+Waves are float32 `(samples,)` in [-1, 1] at `sr` Hz (numpy or torch). Nothing here plays by itself, and no player is
+made louder than another: only where a wave exceeds full scale are all the waves shown together turned down, by one
+gain. Everything returned also means something in a stored notebook, where no kernel runs.
 """
+
 import base64
 import html
 import io
@@ -25,7 +27,9 @@ LEVEL_NOTE = "Levels as they are: nothing is normalised between the players."
 
 
 def in_order(mix=None, enrollment=None, estimates=None, reference=None):
-    """The book's fixed order as a dict label -> wave: mixture, enrollment, the estimates (a dict or one wave), reference."""
+    """The book's fixed order as a dict label -> wave: mixture, enrollment, the estimates (a dict or one wave),
+    reference.
+    """
     if estimates is not None and not isinstance(estimates, dict):
         estimates = {"estimate": estimates}
     waves = {"mixture": mix, "enrollment": enrollment, **(estimates or {}), "reference": reference}
@@ -47,7 +51,15 @@ def encode(wave, sr=16000, kind="mp3"):
     if kind == "flac":
         soundfile.write(buffer, wave, sr, format="FLAC", subtype="PCM_16")
     else:
-        soundfile.write(buffer, wave, sr, format="MP3", subtype="MPEG_LAYER_III", compression_level=MP3_LEVEL, bitrate_mode="CONSTANT")
+        soundfile.write(
+            buffer,
+            wave,
+            sr,
+            format="MP3",
+            subtype="MPEG_LAYER_III",
+            compression_level=MP3_LEVEL,
+            bitrate_mode="CONSTANT",
+        )
     return buffer.getvalue()
 
 
@@ -57,14 +69,18 @@ def player(wave, sr=16000, label=""):
 
 
 def players(waves, sr=16000, note=LEVEL_NOTE):
-    """A row a wave: label, player, RMS level and seconds, in the order of the dict `waves` (label -> wave `(samples,)`)."""
+    """A row a wave: label, player, RMS level and seconds, in the order of the dict `waves` (label -> wave
+    `(samples,)`).
+    """
     return HTML(_players_html(waves, sr, note))
 
 
 def spectrograms(waves, sr=16000, n_fft=512, hop=256, columns=3, floor_db=FLOOR_DB, width=9.0, row_height=1.9):
-    """Magnitude spectrograms of the dict `waves` (label -> wave) in rows of `columns`; one dB scale, one time scale, kHz.
+    """Magnitude spectrograms of the dict `waves` (label -> wave) in rows of `columns`; one dB scale, one time scale,
+    kHz.
 
-    0 dB is the loudest bin among all the waves shown, so a fainter wave looks fainter. Returns a picture to display: a PNG of
+    0 dB is the loudest bin among all the waves shown, so a fainter wave looks fainter. Returns a picture to display: a
+    PNG of
     few colours (its bytes are in `.data`), because figures in full colour would fill a stored notebook.
     """
     figure = _spectrogram_figure(waves, sr, n_fft, hop, columns, floor_db, width, row_height)
@@ -76,7 +92,9 @@ def spectrograms(waves, sr=16000, n_fft=512, hop=256, columns=3, floor_db=FLOOR_
 
 
 def sample_view(waves, sr=16000, title="", note=LEVEL_NOTE, columns=3):
-    """Title, players and spectrograms of `waves` (label -> wave) in one piece of HTML that a widget can replace as a whole."""
+    """Title, players and spectrograms of `waves` (label -> wave) in one piece of HTML that a widget can replace as a
+    whole.
+    """
     picture = _picture_html(spectrograms(waves, sr, columns=columns))
     heading = f"<p><b>{html.escape(title)}</b></p>" if title else ""
     return HTML(heading + _players_html(waves, sr, note) + picture)
@@ -86,7 +104,8 @@ def pick_sample(table, show, column="si_sdri", unit="dB", start="worst", seed=0)
     """Buttons best, worst, random and a field for the index; `show(index)` returns what is displayed for that sample.
 
     `table` is a DataFrame with the columns `index` and `column` (higher is better). The start sample is displayed as
-    plain output, so a stored notebook shows and plays it without a kernel; in a running notebook the buttons replace it.
+    plain output, so a stored notebook shows and plays it without a kernel; in a running notebook the buttons replace
+    it.
     Returns nothing. Raises `ValueError` for an empty table or an unknown `start`.
     """
     import ipywidgets
@@ -95,7 +114,9 @@ def pick_sample(table, show, column="si_sdri", unit="dB", start="worst", seed=0)
     if start not in choices:
         raise ValueError(f"start: expected one of {', '.join(choices)}; got {start!r}.")
     scores, first = table.set_index("index")[column], int(choices[start]())
-    field = ipywidgets.BoundedIntText(first, min=int(scores.index.min()), max=int(scores.index.max()), description="index")
+    field = ipywidgets.BoundedIntText(
+        first, min=int(scores.index.min()), max=int(scores.index.max()), description="index"
+    )
     buttons = [ipywidgets.Button(description=name) for name in choices]
 
     def view(index, why):
@@ -118,12 +139,16 @@ def pick_sample(table, show, column="si_sdri", unit="dB", start="worst", seed=0)
         button.on_click(on_click)
     field.observe(on_type, names="value")
     display(ipywidgets.HBox([*buttons, field]))
-    display(HTML(f"<p>Stored here: the {start} sample. In a running notebook the buttons and the field choose another.</p>"))
+    display(
+        HTML(f"<p>Stored here: the {start} sample. In a running notebook the buttons and the field choose another.</p>")
+    )
     handle = display(view(first, start), display_id=True)
 
 
 def sort_table(table, columns, by, digits=2, rows=10):
-    """A table that sorts: choose the column and the direction; the first `rows` rows show. Sorted by `by`, worst first, when stored."""
+    """A table that sorts: choose the column and the direction; the first `rows` rows show. Sorted by `by`, worst first,
+    when stored.
+    """
     import ipywidgets
 
     columns = list(columns)
@@ -132,7 +157,10 @@ def sort_table(table, columns, by, digits=2, rows=10):
 
     def view():
         ordered = table.sort_values(chooser.value, ascending=not falling.value, na_position="last")
-        note = f"<p><small>{min(rows, len(table))} of {len(table)} rows, sorted by {html.escape(chooser.value)}.</small></p>"
+        note = (
+            f"<p><small>{min(rows, len(table))} of {len(table)} rows, sorted by"
+            f" {html.escape(chooser.value)}.</small></p>"
+        )
         return HTML(ordered[columns].head(rows).round(digits).to_html(index=False, border=0, na_rep="–") + note)
 
     for control in (chooser, falling):
@@ -142,10 +170,15 @@ def sort_table(table, columns, by, digits=2, rows=10):
 
 
 def upload_pair(run, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
-    """Two upload fields, mixture and enrollment, and a button that displays what `run(mix, enrollment)` returns (16 kHz mono)."""
+    """Two upload fields, mixture and enrollment, and a button that displays what `run(mix, enrollment)` returns (16 kHz
+    mono).
+    """
     import ipywidgets
 
-    fields = {name: ipywidgets.FileUpload(accept=accept, multiple=False, description=name) for name in ("mixture", "enrollment")}
+    fields = {
+        name: ipywidgets.FileUpload(accept=accept, multiple=False, description=name)
+        for name in ("mixture", "enrollment")
+    }
     button, output = ipywidgets.Button(description="extract", button_style="primary"), ipywidgets.Output()
 
     def on_click(_):
@@ -155,7 +188,9 @@ def upload_pair(run, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
                 display(HTML(f"<p>Choose a file for: {', '.join(missing)}.</p>"))
                 return
             try:
-                display(run(*(read_bytes(field.value[0]["content"], field.value[0]["name"]) for field in fields.values())))
+                display(
+                    run(*(read_bytes(field.value[0]["content"], field.value[0]["name"]) for field in fields.values()))
+                )
             except ValueError as error:
                 display(HTML(f"<p><b>This does not work:</b> {html.escape(str(error))}</p>"))
 
@@ -164,7 +199,9 @@ def upload_pair(run, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
 
 
 def read_bytes(content, name, sr=16000):
-    """Decode the bytes of an uploaded audio file called `name` (any format and rate) to float32 `(samples,)` mono at `sr` Hz."""
+    """Decode the bytes of an uploaded audio file called `name` (any format and rate) to float32 `(samples,)` mono at
+    `sr` Hz.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"upload{Path(name).suffix.lower()}"
         path.write_bytes(bytes(content))
@@ -175,7 +212,9 @@ def read_bytes(content, name, sr=16000):
 
 
 def through_formats(mix, enrollment, sr=16000):
-    """`mix` and `enrollment` `(samples,)` written as m4a at 44.1 kHz and as ogg at 48 kHz, the way phones do, and read back."""
+    """`mix` and `enrollment` `(samples,)` written as m4a at 44.1 kHz and as ogg at 48 kHz, the way phones do, and read
+    back.
+    """
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder) / "mixture.m4a", Path(folder) / "enrollment.ogg"
         write_m4a(paths[0], audio.resample(_numpy(mix), sr, 44100), 44100)
@@ -219,15 +258,19 @@ def _players_html(waves, sr, note):
     if gain < 1.0 and note:
         note += f" (All turned down by {-20 * np.log10(gain):.1f} dB, because one exceeds full scale.)"
     rows = "".join(_row(label, wave * gain, wave, sr) for label, wave in waves.items())
-    return f'<table style="margin-left:0">{rows}</table>' + (f"<p><small>{html.escape(note)}</small></p>" if note else "")
+    return f'<table style="margin-left:0">{rows}</table>' + (
+        f"<p><small>{html.escape(note)}</small></p>" if note else ""
+    )
 
 
 def _row(label, heard, wave, sr):
     content = base64.b64encode(encode(heard, sr)).decode()
     cell = 'style="text-align:left;vertical-align:middle"'
-    return (f"<tr><td {cell}>{html.escape(label)}</td>"
-            f'<td {cell}><audio controls preload="none" src="data:audio/mpeg;base64,{content}"></audio></td>'
-            f"<td {cell}>{audio.rms_db(wave):.1f} dBFS, {wave.shape[0] / sr:.1f} s</td></tr>")
+    return (
+        f"<tr><td {cell}>{html.escape(label)}</td>"
+        f'<td {cell}><audio controls preload="none" src="data:audio/mpeg;base64,{content}"></audio></td>'
+        f"<td {cell}>{audio.rms_db(wave):.1f} dBFS, {wave.shape[0] / sr:.1f} s</td></tr>"
+    )
 
 
 def _spectrogram_figure(waves, sr, n_fft, hop, columns, floor_db, width, row_height):
@@ -236,14 +279,30 @@ def _spectrogram_figure(waves, sr, n_fft, hop, columns, floor_db, width, row_hei
     longest = max(_numpy(wave).shape[-1] for wave in waves.values()) / sr
     columns = min(columns, len(waves))
     rows = -(-len(waves) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, row_height * rows), dpi=75, sharex=True, sharey=True,
-                                squeeze=False, layout="constrained")
-    for axis in axes.flat[len(waves):]:
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width, row_height * rows),
+        dpi=75,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat[len(waves) :]:
         axis.axis("off")
     for axis, (label, values) in zip(axes.flat, decibels.items()):
         seconds = _numpy(waves[label]).shape[-1] / sr
-        image = axis.imshow(values - top, origin="lower", aspect="auto", cmap=plt.get_cmap("magma", COLOUR_STEPS), vmin=floor_db, vmax=0.0,
-                            extent=(0.0, seconds, 0.0, sr / 2000), interpolation="nearest")
+        image = axis.imshow(
+            values - top,
+            origin="lower",
+            aspect="auto",
+            cmap=plt.get_cmap("magma", COLOUR_STEPS),
+            vmin=floor_db,
+            vmax=0.0,
+            extent=(0.0, seconds, 0.0, sr / 2000),
+            interpolation="nearest",
+        )
         axis.set_title(label, fontsize=9)
         axis.set_facecolor("black")
         axis.set_xlim(0.0, longest)

@@ -1,4 +1,5 @@
 """Training losses. They take `(est, ref)` in this order; waves are float32 `(batch, samples)`."""
+
 import torch
 
 
@@ -7,7 +8,8 @@ def negative_si_snr(est, ref, lengths=None, eps=1e-8):
 
     est, ref: `(batch, samples)`; lengths: samples that count in each item, `(batch,)`, the rest is ignored.
     Both waves are made zero-mean first. A silent reference gives a large positive value, not NaN.
-    Raises ValueError when the shapes differ. Source: Luo and Mesgarani, TasNet (arXiv 1711.00541); Le Roux et al., arXiv 1811.02508.
+    Raises ValueError when the shapes differ. Source: Luo and Mesgarani, TasNet (arXiv 1711.00541); Le Roux et al.,
+    arXiv 1811.02508.
     """
     if est.shape != ref.shape:
         raise ValueError(f"est and ref must have one shape; got {tuple(est.shape)} and {tuple(ref.shape)}")

@@ -2,6 +2,7 @@
 
 Waves are float32 `(batch, samples)` at 16 kHz in [-1, 1].
 """
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,10 @@ RANGE_DB = 60.0  # from the loudest point of a log-mel image down to black
 
 
 def mel_filters(bands, n_fft, low=0.0, high=SR / 2):
-    """Triangles on Slaney's mel scale, each of unit area in Hz: `(bands, n_fft // 2 + 1)`. Source: Slaney, Auditory Toolbox, 1998."""
+    """Triangles on Slaney's mel scale, each of unit area in Hz: `(bands, n_fft // 2 + 1)`. Source: Slaney, Auditory
+    Toolbox, 1998.
+    """
+
     def to_mel(hz):
         return np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4))
 
@@ -20,7 +24,12 @@ def mel_filters(bands, n_fft, low=0.0, high=SR / 2):
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
 
     edges = to_hz(np.linspace(to_mel(low), to_mel(high), bands + 2))
-    lower, centre, upper, bins = edges[:-2, None], edges[1:-1, None], edges[2:, None], np.arange(n_fft // 2 + 1) * SR / n_fft
+    lower, centre, upper, bins = (
+        edges[:-2, None],
+        edges[1:-1, None],
+        edges[2:, None],
+        np.arange(n_fft // 2 + 1) * SR / n_fft,
+    )
     rise, fall = (bins - lower) / (centre - lower), (upper - bins) / (upper - centre)
     return torch.from_numpy((np.maximum(0, np.minimum(rise, fall)) * 2 / (upper - lower)).astype(np.float32))
 
@@ -35,7 +44,8 @@ def mel_power(waves, bands, n_fft, hop, low=0.0, high=SR / 2):
 def log_mel_image(waves, size=224):
     """A log-mel picture of each wave for an ImageNet network: `(batch, 3, size, size)`, low frequencies at the bottom.
 
-    128 mel bands from 60 to 7,600 Hz, 60 dB from white to black measured from each picture's loudest point, resized, the same in the
+    128 mel bands from 60 to 7,600 Hz, 60 dB from white to black measured from each picture's loudest point, resized,
+    the same in the
     three colours, normalised as ImageNet's pictures are.
     """
     decibels = 10 * torch.log10(mel_power(waves, 128, 512, 160, 60.0, 7600.0) + 1e-10)

@@ -1,11 +1,15 @@
-"""How good an estimate is: against the reference, without one, and against the enrollment; then what many numbers say together.
+"""How good an estimate is: against the reference, without one, and against the enrollment; then what many numbers say
+together.
 
-Waves are float32 in [-1, 1] at 16 kHz; arguments come as `(est, ref)`. `si_sdr` and `sdr` work on numpy or torch over the last
-axis, in dB, higher is better; the others take one wave `(samples,)`.
+Waves are float32 in [-1, 1] at 16 kHz; arguments come as `(est, ref)`. `si_sdr` and `sdr` work on numpy or torch over
+the last axis, in dB, higher is better; the others take one wave `(samples,)`.
 
-The rule for silence. A silent *reference* has no ratio to compare with: NaN. A silent *estimate* gets the worst value there is:
--60 dB (`FLOOR_DB`), PESQ 1, ESTOI 0, similarity 0. So a system that answers with silence is counted, and counted as bad.
+The rule for silence. A silent *reference* has no ratio to compare with: NaN. A silent *estimate* gets the worst value
+there is:
+-60 dB (`FLOOR_DB`), PESQ 1, ESTOI 0, similarity 0. So a system that answers with silence is counted, and counted as
+bad.
 """
+
 import contextlib
 import functools
 import threading
@@ -18,19 +22,28 @@ import torch
 from lib import audio
 
 SR = 16000  # Hz; PESQ in wide band, DNSMOS and the speaker encoder are defined at this rate
-FLOOR_DB, CEILING_DB = -60.0, 100.0  # ratios are kept within these, so that one silent estimate does not make a mean infinite
+FLOOR_DB, CEILING_DB = (
+    -60.0,
+    100.0,
+)  # ratios are kept within these, so that one silent estimate does not make a mean infinite
 SILENT_POWER = 1e-20  # mean power (-200 dBFS) below which only rounding is left
-TOO_SHORT_FOR_STOI = 1e-5  # what pystoi returns, with a warning, for too few frames with speech: it would read like a bad score
+TOO_SHORT_FOR_STOI = (
+    1e-5  # what pystoi returns, with a warning, for too few frames with speech: it would read like a bad score
+)
 ENCODER_LOCK = threading.Lock()  # the number of threads is the process's, so one at a time changes it
-SDR_DIAGONAL = 1e-10  # added to the diagonal of the system that finds the filter: for a pure tone it would have no single solution
+SDR_DIAGONAL = (
+    1e-10  # added to the diagonal of the system that finds the filter: for a pure tone it would have no single solution
+)
 SDR_TAPS = 512  # length of the distortion filter that BSS Eval forgives
 
 
 def si_sdr(est, ref):
     """Scale-invariant signal-to-distortion ratio in dB over the last axis, both waves made zero-mean first.
 
-    est, ref: numpy or torch `(..., samples)` of one shape; returns `(...)` of the same library, computed in double precision and
-    kept within -60 and 100 dB. Silence: see the module. Raises ValueError for unequal shapes, no samples, or NaN among them.
+    est, ref: numpy or torch `(..., samples)` of one shape; returns `(...)` of the same library, computed in double
+    precision and
+    kept within -60 and 100 dB. Silence: see the module. Raises ValueError for unequal shapes, no samples, or NaN among
+    them.
     Source: Le Roux et al., "SDR - half-baked or well done?", arXiv 1811.02508.
     """
     est, ref, back = _pair(est, ref)
@@ -41,21 +54,27 @@ def si_sdr(est, ref):
 
 
 def si_sdri(est, ref, mix):
-    """Improvement of SI-SDR over the mixture in dB: `si_sdr(est, ref) - si_sdr(mix, ref)`. Shapes and silence as in `si_sdr`."""
+    """Improvement of SI-SDR over the mixture in dB: `si_sdr(est, ref) - si_sdr(mix, ref)`. Shapes and silence as in
+    `si_sdr`.
+    """
     return si_sdr(est, ref) - si_sdr(mix, ref)
 
 
 def sdr(est, ref):
-    """Signal-to-distortion ratio of BSS Eval in dB over the last axis: a distortion by any filter of 512 taps is forgiven.
+    """Signal-to-distortion ratio of BSS Eval in dB over the last axis: a distortion by any filter of 512 taps is
+    forgiven.
 
-    Arguments, errors and silence as in `si_sdr`, but the mean is left in, as BSS Eval does. Sources: Vincent et al., IEEE TASLP
+    Arguments, errors and silence as in `si_sdr`, but the mean is left in, as BSS Eval does. Sources: Vincent et al.,
+    IEEE TASLP
     14(4), 2006; computed by fast_bss_eval (Scheibler, arXiv 2110.06440).
     """
     import fast_bss_eval
 
     est, ref, back = _pair(est, ref)
     usable = (_power(ref) > SILENT_POWER) & (_power(est) > SILENT_POWER)
-    filler = torch.randn(ref.shape[-1], generator=torch.Generator().manual_seed(0)).to(ref)  # stands in where the rule below decides
+    filler = torch.randn(ref.shape[-1], generator=torch.Generator().manual_seed(0)).to(
+        ref
+    )  # stands in where the rule below decides
     safe = [torch.where(usable[..., None], wave, filler) for wave in (est, ref)]
     ratio = -fast_bss_eval.sdr_loss(*safe, filter_length=SDR_TAPS, load_diag=SDR_DIAGONAL, pairwise=False)
     return back(_limit(ratio, est, ref))
@@ -69,7 +88,8 @@ def sdri(est, ref, mix):
 def pesq_wb(est, ref, sr=SR):
     """PESQ in wide band, MOS-LQO from 1 (bad) to 4.64: how a listener would rate `est` `(samples,)` against `ref`.
 
-    Source: ITU-T P.862.2 by the package pesq. Silence: NaN for a silent reference or one without speech, 1 for a silent estimate.
+    Source: ITU-T P.862.2 by the package pesq. Silence: NaN for a silent reference or one without speech, 1 for a silent
+    estimate.
     Raises ValueError for another rate than 16 kHz, unequal shapes, or waves under a quarter of a second.
     """
     import pesq
@@ -90,8 +110,10 @@ def pesq_wb(est, ref, sr=SR):
 def estoi(est, ref, sr=SR):
     """Extended short-time objective intelligibility, up to 1: how well `est` `(samples,)` would be understood.
 
-    Source: Jensen and Taal, IEEE TASLP 24(11), 2016, by the package pystoi. Silence: NaN for the reference, 0 for the estimate;
-    NaN where the reference has less than 0.4 s of speech. Raises ValueError for another rate than 16 kHz or unequal shapes.
+    Source: Jensen and Taal, IEEE TASLP 24(11), 2016, by the package pystoi. Silence: NaN for the reference, 0 for the
+    estimate;
+    NaN where the reference has less than 0.4 s of speech. Raises ValueError for another rate than 16 kHz or unequal
+    shapes.
     """
     import pystoi
 
@@ -105,11 +127,15 @@ def estoi(est, ref, sr=SR):
 
 
 def dnsmos(est, sr=SR):
-    """DNSMOS P.835 without a reference: dict of `sig` (speech), `bak` (background), `ovrl` and `p808`, MOS 1 (bad) to 5.
+    """DNSMOS P.835 without a reference: dict of `sig` (speech), `bak` (background), `ovrl` and `p808`, MOS 1 (bad) to
+    5.
 
-    `est`: `(samples,)`; under 9 s it is repeated, over that averaged over windows. Turned down where it exceeds full scale.
-    Source: Reddy et al., arXiv 2110.01763, models and code of the package speechmos (nothing is downloaded). Silence is rated by
-    the model like any sound: look at it together with a metric that has a reference. About 0.2 s a wave of 5 s on one core.
+    `est`: `(samples,)`; under 9 s it is repeated, over that averaged over windows. Turned down where it exceeds full
+    scale.
+    Source: Reddy et al., arXiv 2110.01763, models and code of the package speechmos (nothing is downloaded). Silence is
+    rated by
+    the model like any sound: look at it together with a metric that has a reference. About 0.2 s a wave of 5 s on one
+    core.
     """
     est, _ = _waves(est, est, sr, "DNSMOS")
     scores = _dnsmos_model()(est / max(1.0, np.abs(est).max()), sr, False)
@@ -117,10 +143,13 @@ def dnsmos(est, sr=SR):
 
 
 def similarity(est, enrollment, sr=SR, embedded=None):
-    """Cosine, 0 to 1, between the voices in `est` and `enrollment` `(samples,)`, as the speaker encoder Resemblyzer hears them.
+    """Cosine, 0 to 1, between the voices in `est` and `enrollment` `(samples,)`, as the speaker encoder Resemblyzer
+    hears them.
 
-    Clean speech of this project's Test voices: 0.88 for one person (0.80 to 0.91 in 80 % of pairs), 0.56 for two (0.47 to 0.72).
-    `embedded`: the enrollment's `voice_embedding`, where it is at hand. Silence: NaN for the enrollment, 0 for the estimate.
+    Clean speech of this project's Test voices: 0.88 for one person (0.80 to 0.91 in 80 % of pairs), 0.56 for two (0.47
+    to 0.72).
+    `embedded`: the enrollment's `voice_embedding`, where it is at hand. Silence: NaN for the enrollment, 0 for the
+    estimate.
     Source: Wan et al., arXiv 1710.10467, weights that come with the package resemblyzer.
     """
     est, enrollment = (_numpy(wave) for wave in (est, enrollment))
@@ -133,7 +162,9 @@ def similarity(est, enrollment, sr=SR, embedded=None):
 
 
 def voice_embedding(wave):
-    """Resemblyzer's embedding `(256,)` of `wave` `(samples,)` at 16 kHz, of length 1; the wave is brought to -30 dBFS first."""
+    """Resemblyzer's embedding `(256,)` of `wave` `(samples,)` at 16 kHz, of length 1; the wave is brought to -30 dBFS
+    first.
+    """
     encoder = _voice_encoder()
     with ENCODER_LOCK, one_thread():
         return encoder.embed_utterance(audio.set_level(_numpy(wave), -30.0))
@@ -141,7 +172,9 @@ def voice_embedding(wave):
 
 @contextlib.contextmanager
 def one_thread():
-    """PyTorch on one thread meanwhile: an LSTM over 160 steps gains nothing from more, and on a busy machine they wait for each other."""
+    """PyTorch on one thread meanwhile: an LSTM over 160 steps gains nothing from more, and on a busy machine they wait
+    for each other.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -151,7 +184,8 @@ def one_thread():
 
 
 def shares(improvements, over=1.0):
-    """Shares of samples whose SI-SDRi (dB) exceeds `over`, and lies below 0 (worse than the mixture: often the wrong person).
+    """Shares of samples whose SI-SDRi (dB) exceeds `over`, and lies below 0 (worse than the mixture: often the wrong
+    person).
 
     Returns dict of `share_over_1_db` and `share_below_0`, 0 to 1. Raises ValueError for NaN or no values.
     """
@@ -161,6 +195,7 @@ def shares(improvements, over=1.0):
 
 class Interval(NamedTuple):
     """A mean and the bounds of its interval."""
+
     mean: float
     low: float
     high: float
@@ -168,6 +203,7 @@ class Interval(NamedTuple):
 
 class PairedTest(NamedTuple):
     """`effect` is the mean of `a - b` with its bootstrap interval; `p` is two-sided; `statistic` is Wilcoxon's."""
+
     statistic: float
     p: float
     effect: float
@@ -177,10 +213,13 @@ class PairedTest(NamedTuple):
 
 
 def bootstrap_interval(values, seed=0, level=0.95, draws=5000):
-    """Mean of `values` with its percentile bootstrap interval: what the mean would be on other test samples of the kind.
+    """Mean of `values` with its percentile bootstrap interval: what the mean would be on other test samples of the
+    kind.
 
-    Returns `Interval(mean, low, high)`; the same seed gives the same interval. Samples of one speaker are not independent, so
-    the truth is wider. Raises ValueError for NaN (drop them and say so) or no values. Source: Efron and Tibshirani, 1993.
+    Returns `Interval(mean, low, high)`; the same seed gives the same interval. Samples of one speaker are not
+    independent, so
+    the truth is wider. Raises ValueError for NaN (drop them and say so) or no values. Source: Efron and Tibshirani,
+    1993.
     """
     values = _values(values)
     picks = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
@@ -189,9 +228,11 @@ def bootstrap_interval(values, seed=0, level=0.95, draws=5000):
 
 
 def paired_test(a, b, seed=0, level=0.95):
-    """Wilcoxon's signed-rank test of `a` against `b`, the same samples in the same order: is the difference more than chance?
+    """Wilcoxon's signed-rank test of `a` against `b`, the same samples in the same order: is the difference more than
+    chance?
 
-    Returns `PairedTest(statistic, p, effect, low, high, samples)`. Where every difference is zero, p is 1. Raises ValueError for
+    Returns `PairedTest(statistic, p, effect, low, high, samples)`. Where every difference is zero, p is 1. Raises
+    ValueError for
     unequal lengths, NaN or no values. Source: Wilcoxon 1945, by scipy.
     """
     import scipy.stats
@@ -209,19 +250,28 @@ def paired_test(a, b, seed=0, level=0.95):
 def _values(values):
     values = np.asarray(values, dtype=np.float64).reshape(-1)
     if not values.size or np.isnan(values).any():
-        raise ValueError(f"expected values without NaN; got {values.size} values, {np.isnan(values).sum()} of them NaN.")
+        raise ValueError(
+            f"expected values without NaN; got {values.size} values, {np.isnan(values).sum()} of them NaN."
+        )
     return values
 
 
 def _pair(est, ref):
     """Both waves as double tensors, and a function that gives a result back in the library it came from."""
     torch_in = isinstance(est, torch.Tensor)
-    est, ref = (wave if isinstance(wave, torch.Tensor) else torch.from_numpy(np.array(wave, dtype=np.float64)) for wave in (est, ref))
+    est, ref = (
+        wave if isinstance(wave, torch.Tensor) else torch.from_numpy(np.array(wave, dtype=np.float64))
+        for wave in (est, ref)
+    )
     if est.shape != ref.shape or not est.dim() or not est.shape[-1]:
-        raise ValueError(f"est and ref must have one shape (..., samples); got {tuple(est.shape)} and {tuple(ref.shape)}.")
+        raise ValueError(
+            f"est and ref must have one shape (..., samples); got {tuple(est.shape)} and {tuple(ref.shape)}."
+        )
     if not (torch.isfinite(est).all() and torch.isfinite(ref).all()):
         raise ValueError("est or ref holds NaN or infinite samples; they have no ratio in dB.")
-    est, ref = (wave.cpu() if wave.device.type == "mps" else wave for wave in (est, ref))  # Apple GPUs have no double precision
+    est, ref = (
+        wave.cpu() if wave.device.type == "mps" else wave for wave in (est, ref)
+    )  # Apple GPUs have no double precision
     return est.double(), ref.double(), (lambda result: result if torch_in else result.detach().numpy()[()])
 
 
@@ -273,7 +323,8 @@ def _dnsmos_model():
     model = package.DNSMOS.__new__(package.DNSMOS)  # its __init__ takes no options
     model.onnx_sess, model.p808_onnx_sess = (
         onnxruntime.InferenceSession(os.path.join(folder, name), options, providers=["CPUExecutionProvider"])
-        for name in ("sig_bak_ovr.onnx", "model_v8.onnx"))
+        for name in ("sig_bak_ovr.onnx", "model_v8.onnx")
+    )
     return model
 
 

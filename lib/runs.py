@@ -7,6 +7,7 @@
 
 Every file is written beside its place and then moved there, so a kill or a full disk leaves the earlier one whole.
 """
+
 import contextlib
 import csv
 import importlib.metadata
@@ -37,8 +38,12 @@ def place(path):
 
 
 def fingerprint(module):
-    """A short number of a module's weights and buffers: equal only for equal ones (what cached features are filed under)."""
-    return zlib.crc32(b"".join(tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in module.state_dict().values()))
+    """A short number of a module's weights and buffers: equal only for equal ones (what cached features are filed
+    under).
+    """
+    return zlib.crc32(
+        b"".join(tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in module.state_dict().values())
+    )
 
 
 def describe():
@@ -49,8 +54,12 @@ def describe():
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    return {"commit": _git("rev-parse", "HEAD"), "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
-            "versions": versions, "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "versions": versions,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
 
 
 def _git(*arguments):
@@ -75,7 +84,9 @@ def write_text(path, text):
         finally:
             Path(part).unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}). Is the disk full, or the folder read-only?") from error
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}). Is the disk full, or the folder read-only?"
+        ) from error
 
 
 def write_json(path, data):
@@ -99,15 +110,21 @@ def write_history(path, rows):
 def read_history(path):
     """The rows that `write_history` wrote, as a DataFrame."""
     with open(path, encoding="utf-8", newline="") as file:  # pandas' own reader is not exact in every version
-        rows = [{name: float(value) if value else float("nan") for name, value in row.items()} for row in csv.DictReader(file)]
+        rows = [
+            {name: float(value) if value else float("nan") for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
     return pd.DataFrame(rows).astype({"epoch": int})
 
 
 def save_model(model, folder):
-    """Save `model` into `folder` (`save_pretrained` where it has one, else its state dict), file by file, each whole or not at all.
+    """Save `model` into `folder` (`save_pretrained` where it has one, else its state dict), file by file, each whole or
+    not at all.
 
-    The config goes first and the weights last: within one run the config never changes, so a kill between the two still leaves a
-    folder that loads. Raises `RunError`, naming the folder, when it cannot be written; the earlier files are then untouched.
+    The config goes first and the weights last: within one run the config never changes, so a kill between the two still
+    leaves a
+    folder that loads. Raises `RunError`, naming the folder, when it cannot be written; the earlier files are then
+    untouched.
     """
     folder = Path(folder)
     stage = folder.with_name(f".{folder.name}-{os.getpid()}")
@@ -120,14 +137,19 @@ def save_model(model, folder):
         else:
             from safetensors.torch import save_file
 
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, stage / "model.safetensors")
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
+                stage / "model.safetensors",
+            )
         folder.mkdir(parents=True, exist_ok=True)
         for file in sorted(stage.iterdir(), key=lambda file: file.suffix in (".safetensors", ".bin")):
             _to_disk(file)
             os.replace(file, folder / file.name)
     except Exception as error:  # the writers of weights raise their own kinds, not only OSError
-        raise RunError(f"{folder}: the weights could not be written ({error}). Free some disk space; "
-                       "what was there before is still whole.") from error
+        raise RunError(
+            f"{folder}: the weights could not be written ({error}). Free some disk space; "
+            "what was there before is still whole."
+        ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -152,14 +174,19 @@ def _to_disk(file):
 
 
 def load_weights(model, folder):
-    """Put the weights that `save_model` wrote into `model`, bit by bit. Raises `RunError` when they are missing or do not fit."""
+    """Put the weights that `save_model` wrote into `model`, bit by bit.
+
+    Raises `RunError` when they are missing or do not fit.
+    """
     from safetensors.torch import load_file
 
     file = Path(folder) / "model.safetensors"
     try:
         model.load_state_dict(load_file(str(file)))
     except Exception as error:
-        raise RunError(f"{file}: cannot be loaded into {type(model).__name__} ({str(error)[:300]}). Is it of another model?") from error
+        raise RunError(
+            f"{file}: cannot be loaded into {type(model).__name__} ({str(error)[:300]}). Is it of another model?"
+        ) from error
 
 
 def last_checkpoint(out):
@@ -176,12 +203,18 @@ def remove_checkpoints(out, but=None):
 
 
 def set_aside(out):
-    """Move an existing run out of the way, to `<name>-before-<time>` beside it; returns the new place, or None if there was none."""
+    """Move an existing run out of the way, to `<name>-before-<time>` beside it; returns the new place, or None if there
+    was none.
+    """
     out = Path(out)
     if not out.exists():
         return None
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(out.stat().st_mtime))
-    place = next(place for n in range(1000) if not (place := out.with_name(f"{out.name}-before-{stamp}" + f"-{n}" * bool(n))).exists())
+    place = next(
+        place
+        for n in range(1000)
+        if not (place := out.with_name(f"{out.name}-before-{stamp}" + f"-{n}" * bool(n))).exists()
+    )
     os.replace(out, place)
     return place
 
@@ -195,9 +228,11 @@ def hand_back_memory():
 
 
 class PeakMemory:
-    """Measure the memory, in MB, that a stretch of code takes on top of what was there: `with PeakMemory(device) as peak: ...; peak.mb`.
+    """Measure the memory, in MB, that a stretch of code takes on top of what was there: `with PeakMemory(device) as
+    peak: ...; peak.mb`.
 
-    On a GPU: PyTorch's own peak of allocated memory, weights included. On a CPU: growth of the process's resident memory, sampled
+    On a GPU: PyTorch's own peak of allocated memory, weights included. On a CPU: growth of the process's resident
+    memory, sampled
     every 10 ms, after handing freed memory back to the system where the C library can.
     """
 

@@ -1,7 +1,9 @@
-"""So that each chapter runs alone: what an earlier one would have made and is missing is made in small on the spot, and said.
+"""So that each chapter runs alone: what an earlier one would have made and is missing is made in small on the spot, and
+said.
 
 Paths are given relative to the project's root, or absolute; messages print them as they were given.
 """
+
 import tempfile
 from pathlib import Path
 
@@ -13,7 +15,8 @@ SMALLEST = dict(adim=64, aheads=4, layers=2, linear_units=96, xvector_channels=6
 
 
 def dataset(folder="data/Dataset", small="data/Dataset_small", source="auto", root=None, **counts):
-    """The Dataset folder to use: `folder` where chapter 1 made it or a user brought it, else a small one made in `small`.
+    """The Dataset folder to use: `folder` where chapter 1 made it or a user brought it, else a small one made in
+    `small`.
 
     counts: mixtures as `train`, `val`, `test`, default `SMALL`. Raises `VoicesError` where no voices can be had.
     """
@@ -22,15 +25,19 @@ def dataset(folder="data/Dataset", small="data/Dataset_small", source="auto", ro
     from lib.data import mixtures, splits, voices
 
     counts = {**SMALL, **counts}
-    print(f"{folder} is not there (chapter 1 makes it), so {' + '.join(map(str, counts.values()))} mixtures are made in {small}, "
-          "which takes seconds where the voices are cached and minutes where they are fetched first.")
+    print(
+        f"{folder} is not there (chapter 1 makes it), so {' + '.join(map(str, counts.values()))} mixtures are made in"
+        f" {small}, which takes seconds where the voices are cached and minutes where they are fetched first."
+    )
     table = splits.split_by_speaker(voices.load(source, root=root))
     mixtures.build(table, place(small), overwrite=True, progress=False, **counts)
     return place(small)
 
 
 def starter(pretrained="pretrained/starter", seed=0):
-    """The model to start from: the checkpoint folder or hub id `pretrained`; without the committed starter, random weights."""
+    """The model to start from: the checkpoint folder or hub id `pretrained`; without the committed starter, random
+    weights.
+    """
     import torch
 
     from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
@@ -39,15 +46,20 @@ def starter(pretrained="pretrained/starter", seed=0):
         return ConVoiFilter.from_pretrained(place(pretrained))
     if pretrained != "pretrained/starter":
         return ConVoiFilter.from_pretrained(pretrained)
-    print(f"{pretrained} is not there, so this is a very small model with random weights: the numbers below mean nothing yet.")
+    print(
+        f"{pretrained} is not there, so this is a very small model with random weights: the numbers below mean nothing"
+        " yet."
+    )
     torch.manual_seed(seed)
     return ConVoiFilter(ConVoiFilterConfig(**SMALLEST)).eval()
 
 
 def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
-    """The fine-tuned model: `run`/best where chapter 2 made it, else `start` trained for a moment on `data` by `strategy`.
+    """The fine-tuned model: `run`/best where chapter 2 made it, else `start` trained for a moment on `data` by
+    `strategy`.
 
-    start: a function that returns the model to start from. items: mixtures of Train used on the spot, out of an even spread.
+    start: a function that returns the model to start from. items: mixtures of Train used on the spot, out of an even
+    spread.
     """
     from lib.models.convoifilter import ConVoiFilter
 
@@ -63,24 +75,34 @@ def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
     train, val = part(data, "Train", items), part(data, "Val", items // 4)
     model = start()
     strategies.freeze_as(model, strategy)
-    print(f"{run}/best is not there (chapter 2 makes it), so the starter is fine-tuned here for a moment: {strategy}, "
-          f"{len(train)} mixtures, {QUICK['epochs']} epoch.")
+    print(
+        f"{run}/best is not there (chapter 2 makes it), so the starter is fine-tuned here for a moment: {strategy}, "
+        f"{len(train)} mixtures, {QUICK['epochs']} epoch."
+    )
     logging.disable_progress_bar()  # one for each file saved
     with tempfile.TemporaryDirectory() as folder:
         history = fit(model, train, val, Path(folder) / "run", **QUICK)
-    print(f"validation SI-SDRi {history['val_si_sdri'].iloc[0]:.2f} dB before, {history['val_si_sdri'].max():.2f} dB after, "
-          f"{history['seconds'].sum():.0f} s.")
+    print(
+        f"validation SI-SDRi {history['val_si_sdri'].iloc[0]:.2f} dB before, {history['val_si_sdri'].max():.2f} dB"
+        f" after, {history['seconds'].sum():.0f} s."
+    )
     return model.eval()
 
 
 def _state_of(run):
-    """A sentence on whether the run has finished, and whether fine-tuning was better than leaving the starter as it is."""
+    """Whether the run has finished, and whether fine-tuning was better than the starter as it is: a sentence."""
     record = read_json(place(run) / "settings.json") if (place(run) / "settings.json").is_file() else {}
     if not record.get("finished", True):
         return f"{run} has not finished: these are its best weights so far. Run chapter 2 to the end."
     if record.get("best_epoch") == 0:
-        return f"{run}: no epoch was better than the model it started from, so starter and fine-tuned are the same here."
-    return f"{run}: the weights of epoch {record['best_epoch']}, its best." if "best_epoch" in record else f"{run}: its best weights."
+        return (
+            f"{run}: no epoch was better than the model it started from, so starter and fine-tuned are the same here."
+        )
+    return (
+        f"{run}: the weights of epoch {record['best_epoch']}, its best."
+        if "best_epoch" in record
+        else f"{run}: its best weights."
+    )
 
 
 def recordings(mixture, enrollment, example):

@@ -1,5 +1,15 @@
-"""Fixtures that several folders of tests share."""
+"""What all tests share: a cache of their own for made packages, and compiled code that parallel runs do not share."""
+
+import os
+import tempfile
+
 import pytest
+
+# numba (inside librosa) keeps compiled code on disk, and two processes that write there at once leave it broken
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["NUMBA_CACHE_DIR"] = os.path.join(
+        tempfile.gettempdir(), f"workbook-numba-{getattr(os, 'getuid', int)()}-{worker}"
+    )
 
 
 @pytest.fixture

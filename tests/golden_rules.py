@@ -1,4 +1,5 @@
 """Weights and signals by rule, so that two implementations can be compared without a weight file."""
+
 import zlib
 
 import numpy as np
@@ -12,7 +13,9 @@ def fill_by_rule(state, low_hz, band_hz):
         shape, rng = tuple(tensor.shape), np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
         if name.endswith("num_batches_tracked"):
             value = np.zeros(shape)
-        elif ".filterbank." in name:  # the band edges come from the golden file; window_ and n_ the model computes itself
+        elif (
+            ".filterbank." in name
+        ):  # the band edges come from the golden file; window_ and n_ the model computes itself
             value = {"low_hz_": low_hz, "band_hz_": band_hz}.get(name.rsplit(".", 1)[1], tensor.numpy())
         elif name.endswith("running_var"):
             value = 0.5 + rng.rand(*shape)

@@ -1,4 +1,5 @@
 """Debian packages made on the spot, and a cache of their own for them."""
+
 import io
 import tarfile
 
@@ -9,9 +10,29 @@ from made_voices import syllables
 SR = 16000
 # Once held out, for ever: what the starter was trained on must not come to Test, nor the reverse.
 HELD_OUT = {
-    "Val": {"asterisk-carlo", "klettres-fr", "klettres-ru", "ktuberling-de", "ktuberling-el", "ktuberling-lt", "tuxpaint-el", "tuxpaint-fr-2"},
-    "Test": {"asterisk-armelle", "asterisk-jimenez", "klettres-hu", "klettres-lt", "klettres-nds", "ktuberling-gl", "ktuberling-sl",
-             "ktuberling-wa", "tuxpaint-bg", "tuxpaint-ca-2", "tuxpaint-da"},
+    "Val": {
+        "asterisk-carlo",
+        "klettres-fr",
+        "klettres-ru",
+        "ktuberling-de",
+        "ktuberling-el",
+        "ktuberling-lt",
+        "tuxpaint-el",
+        "tuxpaint-fr-2",
+    },
+    "Test": {
+        "asterisk-armelle",
+        "asterisk-jimenez",
+        "klettres-hu",
+        "klettres-lt",
+        "klettres-nds",
+        "ktuberling-gl",
+        "ktuberling-sl",
+        "ktuberling-wa",
+        "tuxpaint-bg",
+        "tuxpaint-ca-2",
+        "tuxpaint-da",
+    },
 }
 
 
@@ -25,6 +46,7 @@ def silence(seconds):
 
 def make_deb(path, files):
     """A .deb with `files` (name -> bytes) below ./usr/share."""
+
     def tar(members):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
@@ -34,12 +56,19 @@ def make_deb(path, files):
                 archive.addfile(info, io.BytesIO(content))
         return buffer.getvalue()
 
-    parts = {"debian-binary": b"2.0\n", "control.tar.xz": tar({"./control": b"Package: made\n"}),
-             "data.tar.xz": tar({f"./usr/share/{name}": content for name, content in files.items()})}
+    parts = {
+        "debian-binary": b"2.0\n",
+        "control.tar.xz": tar({"./control": b"Package: made\n"}),
+        "data.tar.xz": tar({f"./usr/share/{name}": content for name, content in files.items()}),
+    }
     with open(path, "wb") as file:
         file.write(b"!<arch>\n")
         for name, content in parts.items():
-            file.write(f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content + b"\n" * (len(content) % 2))
+            file.write(
+                f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode()
+                + content
+                + b"\n" * (len(content) % 2)
+            )
 
 
 def encoded(wave, suffix="wav", sr=SR):

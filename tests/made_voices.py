@@ -1,4 +1,5 @@
 """Voices made on the spot: each speaker a buzz of their own pitch, in syllables, so that tests need no recordings."""
+
 import numpy as np
 import pandas as pd
 

@@ -1,4 +1,5 @@
 """Players, spectrograms, the sample picker, uploads and plots: what a reader hears and sees is what was computed."""
+
 import base64
 import io
 import re
@@ -31,7 +32,7 @@ def decoded(html, kind="mpeg"):
 
 def test_a_player_is_small_keeps_the_level_and_never_starts_by_itself(wave):
     html = listening.player(wave, SR, "mixture <1>").data
-    (heard, sr), = decoded(html)
+    ((heard, sr),) = decoded(html)
     assert sr == SR and len(heard) == pytest.approx(len(wave), abs=0.1 * SR)  # MP3 comes in frames
     assert audio.rms_db(heard) == pytest.approx(audio.rms_db(wave), abs=1.0)
     assert len(html) < 30_000
@@ -73,7 +74,7 @@ def test_spectrograms_share_one_scale(wave):
     assert {image.get_clim() for image in images} == {(-60.0, 0.0)}
     tops = [float(image.get_array().max()) for image in images]
     assert tops[0] == pytest.approx(0.0) and tops[1] == pytest.approx(-40.0, abs=0.5)
-    rows, columns = np.unravel_index(images[0].get_array().argmax(), images[0].get_array().shape)
+    rows, _columns = np.unravel_index(images[0].get_array().argmax(), images[0].get_array().shape)
     assert rows * SR / 512 == pytest.approx(440, abs=SR / 512)
     assert images[2].get_extent()[1] == pytest.approx(1.0) and figure.axes[0].get_xlim()[1] == pytest.approx(5.0)
     picture = listening.spectrograms(waves)
@@ -103,9 +104,13 @@ def test_the_picker_shows_the_worst_sample_as_plain_output_and_others_on_demand(
     listening.pick_sample(table, lambda index: listening.players({f"sample {index}": wave}))
     controls, _, stored = screen.shown
     assert "Sample 5 (worst): si_sdri -2.00 dB." in stored.data and "audio/mpeg" in stored.data
-    best, worst, random, field = controls.children
+    best, _worst, random, field = controls.children
     best.click()
-    assert "Sample 9 (best): si_sdri 4.00 dB." in screen.shown[-1].data and ">sample 9<" in screen.shown[-1].data and field.value == 9
+    assert (
+        "Sample 9 (best): si_sdri 4.00 dB." in screen.shown[-1].data
+        and ">sample 9<" in screen.shown[-1].data
+        and field.value == 9
+    )
     field.value = 3
     assert "Sample 3 (by index)" in screen.shown[-1].data
     field.value = 4
@@ -124,7 +129,12 @@ def test_the_picker_shows_the_worst_sample_as_plain_output_and_others_on_demand(
 def test_the_table_sorts(monkeypatch):
     screen = Screen()
     monkeypatch.setattr(listening, "display", screen)
-    listening.sort_table(pd.DataFrame(dict(index=[1, 2, 3], si_sdri=[2.0, -1.0, 5.0], pesq=[1.3, 1.2, 1.1])), ["index", "si_sdri", "pesq"], by="si_sdri", rows=2)
+    listening.sort_table(
+        pd.DataFrame(dict(index=[1, 2, 3], si_sdri=[2.0, -1.0, 5.0], pesq=[1.3, 1.2, 1.1])),
+        ["index", "si_sdri", "pesq"],
+        by="si_sdri",
+        rows=2,
+    )
     controls, stored = screen.shown
     first = lambda shown: re.findall(r"<td>(.*?)</td>", shown.data)[0]  # noqa: E731
     assert first(stored) == "2" and stored.data.count("<tr>") == 2 and "2 of 3 rows" in stored.data
@@ -143,7 +153,15 @@ def test_the_upload_fields_give_what_was_uploaded_and_say_what_is_wrong(wave, mo
     mix, enrollment, button = controls.children
     button.click()
     assert "Choose a file for: mixture, enrollment." in screen.shown[-1].data
-    mix.value = enrollment.value = ({"name": "a.flac", "content": listening.encode(wave, SR, "flac"), "type": "", "size": 1, "last_modified": datetime.now()},)
+    mix.value = enrollment.value = (
+        {
+            "name": "a.flac",
+            "content": listening.encode(wave, SR, "flac"),
+            "type": "",
+            "size": 1,
+            "last_modified": datetime.now(),
+        },
+    )
     button.click()
     assert screen.shown[-1] == "done" and len(given[0][0]) == len(wave)
     mix.value = ({"name": "b.wav", "content": b"nothing", "type": "", "size": 1, "last_modified": datetime.now()},)
@@ -165,18 +183,22 @@ def test_uploads_of_any_format_and_rate_are_read(wave, tmp_path):
 def test_an_m4a_file_written_here_is_read_back(wave, tmp_path):
     path = listening.write_m4a(tmp_path / "mine.m4a", wave)
     read = audio.read(path, SR)
-    assert len(read) == pytest.approx(len(wave), abs=0.15 * SR) and audio.rms_db(read) == pytest.approx(audio.rms_db(wave), abs=1.0)
+    assert len(read) == pytest.approx(len(wave), abs=0.15 * SR) and audio.rms_db(read) == pytest.approx(
+        audio.rms_db(wave), abs=1.0
+    )
 
 
 def test_waves_survive_the_formats_of_phones(wave):
     mix, enrollment = listening.through_formats(wave, wave[: 3 * SR])
     for read, written in ((mix, wave), (enrollment, wave[: 3 * SR])):
-        assert len(read) == pytest.approx(len(written), abs=0.15 * SR) and audio.rms_db(read) == pytest.approx(audio.rms_db(written), abs=1.0)
+        assert len(read) == pytest.approx(len(written), abs=0.15 * SR) and audio.rms_db(read) == pytest.approx(
+            audio.rms_db(written), abs=1.0
+        )
 
 
 def test_the_download_holds_the_wave_without_loss(wave):
     html = listening.download_link(wave, name="my estimate.wav").data
-    (heard, sr), = decoded(html, "flac")
+    ((heard, sr),) = decoded(html, "flac")
     np.testing.assert_allclose(heard, wave, atol=1 / 32768)
     assert sr == SR and 'download="my estimate.flac"' in html
 
@@ -187,22 +209,52 @@ def labelled(figure):
 
 def test_plots_name_their_axes_and_count_what_they_show():
     random = np.random.default_rng(0)
-    table = pd.DataFrame(dict(sir_db=random.normal(2, 3, 90), snr_db=np.where(np.arange(90) < 50, np.nan, 6.0),
-                              difficulty=["easy", "hard"] * 45, system=["a"] * 45 + ["b"] * 45, si_sdri=random.normal(2, 2, 90)))
+    table = pd.DataFrame(
+        dict(
+            sir_db=random.normal(2, 3, 90),
+            snr_db=np.where(np.arange(90) < 50, np.nan, 6.0),
+            difficulty=["easy", "hard"] * 45,
+            system=["a"] * 45 + ["b"] * 45,
+            si_sdri=random.normal(2, 2, 90),
+        )
+    )
     histograms = plots.histograms(table, ["sir_db", "snr_db"], by="difficulty")
     assert labelled(histograms) and histograms.axes[1].get_title() == "50 without a value"
     assert labelled(plots.level_before_after([-30, -25.0], [-20, -20.0], target=-20))
-    assert labelled(plots.improvement_by_ratio(table, interval=lambda values: (values.mean(), values.min(), values.max())))
+    assert labelled(
+        plots.improvement_by_ratio(table, interval=lambda values: (values.mean(), values.min(), values.max()))
+    )
     bars = plots.improvement_by_sample([-1, 0.5, 2, 3, np.nan])
     assert [text.get_text() for text in bars.axes[0].get_legend().get_texts()] == [
-        "improved (over 1 dB): 2 of 4", "worse (below 0 dB): 1 of 4", "about as before: 1 of 4"]
-    voices = pd.DataFrame(dict(speaker=list("aabc"), seconds=[60.0, 60, 30, 90], split=["Train", "Train", "Val", "Test"]))
+        "improved (over 1 dB): 2 of 4",
+        "worse (below 0 dB): 1 of 4",
+        "about as before: 1 of 4",
+    ]
+    voices = pd.DataFrame(
+        dict(speaker=list("aabc"), seconds=[60.0, 60, 30, 90], split=["Train", "Train", "Val", "Test"])
+    )
     assert plots.minutes_by_speaker(voices).axes[0].get_legend().get_texts()[0].get_text() == "Train: 1 speakers, 2 min"
     assert plots.minutes_by_speaker(voices.drop(columns="split")).axes[0].get_ylabel() == "speech (min)"
-    assert labelled(plots.learning_curve(pd.DataFrame(dict(epoch=[1, 2], train_loss=[0, -1.0], val_loss=[0, -1.0], val_si_sdri=[0.0, 1.0]))))
-    groups = pd.DataFrame(dict(difficulty=["easy", "hard"] * 2, system=list("aabb"), mean=[1, 2, 3, 4.0], low=[0, 1, 2, 3.0], high=[2, 3, 4, 5.0]))
+    assert labelled(
+        plots.learning_curve(
+            pd.DataFrame(dict(epoch=[1, 2], train_loss=[0, -1.0], val_loss=[0, -1.0], val_si_sdri=[0.0, 1.0]))
+        )
+    )
+    groups = pd.DataFrame(
+        dict(
+            difficulty=["easy", "hard"] * 2,
+            system=list("aabb"),
+            mean=[1, 2, 3, 4.0],
+            low=[0, 1, 2, 3.0],
+            high=[2, 3, 4, 5.0],
+        )
+    )
     assert len(plots.groups_with_intervals(groups).axes[0].containers) == 4
-    points = pd.DataFrame(dict(strategy=["head", "all"], trainable=[10, 1000], test_si_sdri=[1.0, 2], test_low=[0.5, 1], test_high=[1.5, 3]))
+    points = pd.DataFrame(
+        dict(
+            strategy=["head", "all"], trainable=[10, 1000], test_si_sdri=[1.0, 2], test_low=[0.5, 1], test_high=[1.5, 3]
+        )
+    )
     assert labelled(plots.strategies(points, baseline=0.8))
 
 
@@ -216,7 +268,9 @@ def test_plots_say_which_column_is_missing():
 
 
 def test_the_summary_table_marks_the_best_and_writes_shares_in_percent():
-    page = plots.summary_table(pd.DataFrame(dict(system=["a", "b"], si_sdri=[1.0, 2.5], share_over_1_db=[0.5, 0.75], mixtures=[100, 100]))).to_html()
+    page = plots.summary_table(
+        pd.DataFrame(dict(system=["a", "b"], si_sdri=[1.0, 2.5], share_over_1_db=[0.5, 0.75], mixtures=[100, 100]))
+    ).to_html()
     assert "75%" in page and "2.50" in page and ">100<" in page
     bold = re.search(r"([^}]*)\{\s*font-weight: bold", page)[1]
     assert "row1_col1" in bold and "row0" not in bold

@@ -1,4 +1,5 @@
 """Metrics: known answers, agreement with other implementations, the rule for silence, and the tables made of them."""
+
 import fast_bss_eval
 import numpy as np
 import pandas as pd
@@ -42,7 +43,9 @@ def est(ref):
 def test_si_sdr_of_orthogonal_noise_is_the_ratio_of_powers(decibels):
     ref, noise = tone(440), tone(880) * 10 ** (-decibels / 20)
     assert metrics.si_sdr(ref + noise, ref) == pytest.approx(decibels, abs=1e-6)
-    assert metrics.si_sdr(ref - 3 * ref + noise, ref) == pytest.approx(decibels + 20 * np.log10(2), abs=1e-6)  # inverted, twice as loud
+    assert metrics.si_sdr(ref - 3 * ref + noise, ref) == pytest.approx(
+        decibels + 20 * np.log10(2), abs=1e-6
+    )  # inverted, twice as loud
 
 
 def test_si_sdr_ignores_scale_and_offset(est, ref):
@@ -56,7 +59,10 @@ def test_si_sdr_ignores_scale_and_offset(est, ref):
 def test_si_sdr_agrees_with_torchmetrics_and_fast_bss_eval(dtype, tolerance):
     generator = torch.Generator().manual_seed(0)
     ref = torch.randn(4, 8000, generator=generator, dtype=dtype) + 0.2
-    est = ref + torch.randn(4, 8000, generator=generator, dtype=dtype) * torch.tensor([0.1, 1, 3, 10], dtype=dtype)[:, None]
+    est = (
+        ref
+        + torch.randn(4, 8000, generator=generator, dtype=dtype) * torch.tensor([0.1, 1, 3, 10], dtype=dtype)[:, None]
+    )
     ours = metrics.si_sdr(est, ref).to(dtype)
     theirs = outside.scale_invariant_signal_distortion_ratio(est, ref, zero_mean=True)
     torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
@@ -136,7 +142,9 @@ def test_pesq_takes_the_estimate_first_and_keeps_the_rule_for_silence(est, ref):
 
 
 def test_estoi_takes_the_estimate_first_and_keeps_the_rule_for_silence(est, ref):
-    theirs = outside.short_time_objective_intelligibility(torch.from_numpy(est), torch.from_numpy(ref), SR, extended=True)
+    theirs = outside.short_time_objective_intelligibility(
+        torch.from_numpy(est), torch.from_numpy(ref), SR, extended=True
+    )
     assert metrics.estoi(est, ref) == pytest.approx(float(theirs), abs=1e-4)
     assert metrics.estoi(ref, ref) == pytest.approx(1.0, abs=1e-6)
     assert metrics.estoi(est, ref) < 0.95
@@ -153,7 +161,10 @@ def test_dnsmos_agrees_with_speechmos_and_takes_loud_and_silent_waves(est):
     from speechmos import dnsmos
 
     full = est / np.abs(est).max()
-    ours, theirs = metrics.dnsmos(3 * full), dnsmos.run(full, sr=SR)  # what exceeds full scale is turned down, not clipped
+    ours, theirs = (
+        metrics.dnsmos(3 * full),
+        dnsmos.run(full, sr=SR),
+    )  # what exceeds full scale is turned down, not clipped
     assert ours == pytest.approx({name: float(theirs[f"{name}_mos"]) for name in ours}, abs=1e-3)
     assert set(ours) == {"sig", "bak", "ovrl", "p808"}
     assert all(np.isfinite(list(metrics.dnsmos(np.zeros(SR, dtype=np.float32)).values())))
@@ -180,7 +191,10 @@ def test_bootstrap_interval_repeats_and_covers_the_true_mean_as_often_as_it_says
     narrow, wide = metrics.bootstrap_interval(values, level=0.5), metrics.bootstrap_interval(values)
     assert wide.low < narrow.low < values.mean() < narrow.high < wide.high
     random = np.random.default_rng(1)
-    hits = [low <= 3 <= high for _, low, high in (metrics.bootstrap_interval(random.normal(3, 2, 60), draws=400) for _ in range(400))]
+    hits = [
+        low <= 3 <= high
+        for _, low, high in (metrics.bootstrap_interval(random.normal(3, 2, 60), draws=400) for _ in range(400))
+    ]
     assert 0.91 < np.mean(hits) < 0.98
 
 
@@ -205,7 +219,12 @@ class Pairs(torch.utils.data.Dataset):
 
     def __getitem__(self, place):
         target, other = (torch.from_numpy(speechlike(seed)) for seed in (place, place + 10))
-        return dict(mix=target + 0.7 * other, target=target, enrollment=torch.from_numpy(speechlike(place + 20)), index=place + 1)
+        return dict(
+            mix=target + 0.7 * other,
+            target=target,
+            enrollment=torch.from_numpy(speechlike(place + 20)),
+            index=place + 1,
+        )
 
 
 class Halver:
@@ -218,10 +237,22 @@ class Halver:
 def test_evaluate_has_a_row_a_sample_and_system_and_hides_nothing():
     dataset = Pairs()
     perfect = [dataset[place]["target"].numpy() for place in range(4)]
-    systems = {"mixture": scores.unprocessed(dataset), "halver": scores.extract_all(Halver(), dataset, progress=False),
-               "perfect": perfect}
-    facts = scores.mixture_facts(pd.DataFrame({"index": [1, 2, 3, 4], "speaker": list("abab"), "sir_db": [1.0, 2, 3, 4],
-                                                   "interferers": [["b"], ["c"], ["d", "b"], []]}), sexes=dict(a="f", b="f", c="m"))
+    systems = {
+        "mixture": scores.unprocessed(dataset),
+        "halver": scores.extract_all(Halver(), dataset, progress=False),
+        "perfect": perfect,
+    }
+    facts = scores.mixture_facts(
+        pd.DataFrame(
+            {
+                "index": [1, 2, 3, 4],
+                "speaker": list("abab"),
+                "sir_db": [1.0, 2, 3, 4],
+                "interferers": [["b"], ["c"], ["d", "b"], []],
+            }
+        ),
+        sexes=dict(a="f", b="f", c="m"),
+    )
     table = scores.evaluate(systems, dataset, limit={"pesq": 2, "dnsmos": 0}, facts=facts, progress=False)
     assert list(table["system"]) == ["mixture"] * 4 + ["halver"] * 4 + ["perfect"] * 4
     assert list(table["index"]) == [1, 2, 3, 4] * 3
@@ -237,7 +268,9 @@ def test_evaluate_has_a_row_a_sample_and_system_and_hides_nothing():
     assert summary.loc["perfect", "pesq_of"] == 2 and summary.loc["perfect", "ovrl_of"] == 0
     assert summary.loc["halver", "rtf"] >= 0 and np.isnan(summary.loc["perfect", "rtf"])
     tests = scores.paired(table, [("perfect", "mixture")], columns=("si_sdr", "pesq", "ovrl")).set_index("metric")
-    assert list(tests.index) == ["si_sdr", "pesq"] and list(tests["samples"]) == [4, 2] and tests.loc["si_sdr", "low"] > 50
+    assert (
+        list(tests.index) == ["si_sdr", "pesq"] and list(tests["samples"]) == [4, 2] and tests.loc["si_sdr", "low"] > 50
+    )
     means = scores.intervals(table, ["system", "speaker"])
     assert list(means["mixtures"]) == [2] * 6
 
@@ -261,14 +294,27 @@ def test_a_test_set_opens_with_its_facts_in_order_with_and_without_a_manifest(tm
     test, facts = scores.open_test(tmp_path / "Dataset", limit=2)
     assert [item["index"] for item in (test[0], test[1])] == [2, 7] == list(facts["index"])
     np.testing.assert_allclose(facts["sir_db"], 6.02, atol=0.05)
-    rows = [dict(index=index, speaker=f"s{index}", interferers=f'["o{index}"]', difficulty="hard", sir_db=0.5, snr_db="") for index in (7, 3, 2)]
+    rows = [
+        dict(index=index, speaker=f"s{index}", interferers=f'["o{index}"]', difficulty="hard", sir_db=0.5, snr_db="")
+        for index in (7, 3, 2)
+    ]
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     _, facts = scores.open_test(tmp_path / "Dataset", limit=2)
-    assert list(facts["speaker"]) == ["s2", "s7"] and list(facts["others"]) == ["o2", "o7"] and list(facts["difficulty"]) == ["hard", "hard"]
+    assert (
+        list(facts["speaker"]) == ["s2", "s7"]
+        and list(facts["others"]) == ["o2", "o7"]
+        and list(facts["difficulty"]) == ["hard", "hard"]
+    )
     assert list(facts["sir_db"]) == [0.5, 0.5]
-    pd.DataFrame(dict(index=[2, 3, 7], speaker=list("abc"))).to_csv(folder / "manifest.csv", index=False)  # the least a manifest can say
+    pd.DataFrame(dict(index=[2, 3, 7], speaker=list("abc"))).to_csv(
+        folder / "manifest.csv", index=False
+    )  # the least a manifest can say
     _, facts = scores.open_test(tmp_path / "Dataset", limit=2)
-    assert list(facts.columns) == ["index", *scores.FACTS] and list(facts["speaker"]) == ["a", "c"] and set(facts["others"]) == {""}
+    assert (
+        list(facts.columns) == ["index", *scores.FACTS]
+        and list(facts["speaker"]) == ["a", "c"]
+        and set(facts["others"]) == {""}
+    )
     np.testing.assert_allclose(facts["sir_db"], 6.02, atol=0.05)
 
 

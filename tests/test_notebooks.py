@@ -1,4 +1,7 @@
-"""What every stored notebook holds to: guarded, parametrised, shown with its outputs, small, and free of one machine's paths."""
+"""What every stored notebook holds to: guarded, parametrised, shown with its outputs, small, and free of one machine's
+paths.
+"""
+
 import ast
 import builtins
 import json
@@ -32,7 +35,9 @@ def tagged(notebook, tag):
 def shown_text(cell):
     """All text a reader sees under a cell: streams, plain results, HTML without embedded pictures and sounds."""
     for output in cell["outputs"]:
-        parts = [output.get("text", "")] + [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+        parts = [output.get("text", "")] + [
+            value for kind, value in output.get("data", {}).items() if kind.startswith("text/")
+        ]
         for part in parts:
             yield re.sub(r"base64,[A-Za-z0-9+/=\s]+", "", part if isinstance(part, str) else "".join(part))
 
@@ -74,11 +79,15 @@ def test_one_cell_of_parameters_flat_and_commented(notebook):
     for node in ast.parse(source(cell)).body:
         assert isinstance(node, (ast.Assign, ast.AnnAssign)), "the parameters cell holds more than assignments"
         ast.literal_eval(node.value)
-        assert "#" in source(cell).splitlines()[node.lineno - 1], f"line {node.lineno} of the parameters cell has no comment"
+        assert "#" in source(cell).splitlines()[node.lineno - 1], (
+            f"line {node.lineno} of the parameters cell has no comment"
+        )
 
 
 def test_no_cell_is_long(notebook):
-    others = [cell for cell in code_cells(notebook) if cell not in tagged(notebook, "parameters")]  # one line a setting there
+    others = [
+        cell for cell in code_cells(notebook) if cell not in tagged(notebook, "parameters")
+    ]  # one line a setting there
     long = [source(cell).splitlines()[0] for cell in others if len(source(cell).splitlines()) > 20]
     assert not long, f"over 20 lines: {long}"
 
@@ -86,11 +95,17 @@ def test_no_cell_is_long(notebook):
 def test_it_is_stored_as_run_from_top_to_bottom(notebook):
     counts = [cell["execution_count"] for cell in code_cells(notebook)]
     assert counts == list(range(1, len(counts) + 1))
-    assert any(output.get("data", {}).keys() & {"image/png", "image/jpeg"} for cell in code_cells(notebook) for output in cell["outputs"])
+    assert any(
+        output.get("data", {}).keys() & {"image/png", "image/jpeg"}
+        for cell in code_cells(notebook)
+        for output in cell["outputs"]
+    )
 
 
 def test_no_stored_error_and_none_allowed(notebook):
-    assert not [output for cell in code_cells(notebook) for output in cell["outputs"] if output["output_type"] == "error"]
+    assert not [
+        output for cell in code_cells(notebook) for output in cell["outputs"] if output["output_type"] == "error"
+    ]
     assert not notebook["metadata"].get("execution", {}).get("allow_errors")
     assert not tagged(notebook, "raises-exception") and not tagged(notebook, "skip-execution")
 
@@ -104,5 +119,7 @@ def test_no_path_of_the_machine_it_was_run_on(notebook):
     for cell in code_cells(notebook):
         for text in shown_text(cell):
             found = MACHINE_PATH.search(text)
-            assert not found, f"{text[max(0, found.start() - 40):found.end() + 60]!r} under {source(cell).splitlines()[0]!r}"
+            assert not found, (
+                f"{text[max(0, found.start() - 40) : found.end() + 60]!r} under {source(cell).splitlines()[0]!r}"
+            )
     assert "papermill" not in notebook["metadata"], "papermill's metadata names files of the machine; remove it"

@@ -1,4 +1,8 @@
-"""requirements.txt is the one list: all that is imported stands in it, all that stands in it is pinned and installed."""
+"""requirements.txt is the one list:
+
+all that is imported stands in it, all that stands in it is pinned and installed.
+"""
+
 import ast
 import importlib.metadata
 import json
@@ -9,7 +13,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LINES = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+LINES = [
+    line
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    if line.strip() and not line.startswith("#")
+]
 OWN = {"lib", "google"} | {path.stem for path in [*ROOT.glob("*.py"), *ROOT.glob("tests/*.py")]}  # google: Colab's own
 
 
@@ -24,7 +32,10 @@ def sources():
     for path in ROOT.glob("notebooks/*.ipynb"):
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             if cell["cell_type"] == "code":
-                yield path.relative_to(ROOT), re.sub(r"^\s*[%!].*$", "pass", "".join(cell["source"]), flags=re.MULTILINE)
+                yield (
+                    path.relative_to(ROOT),
+                    re.sub(r"^\s*[%!].*$", "pass", "".join(cell["source"]), flags=re.MULTILINE),
+                )
 
 
 def imported():
@@ -46,6 +57,9 @@ def test_each_requirement_is_pinned_and_explained(line):
 def test_everything_imported_is_a_requirement():
     listed = {plain(re.match(r"[\w.-]+", line).group()) for line in LINES}
     modules = importlib.metadata.packages_distributions()
-    missing = {f"{name} ({path})" for name, path in imported().items()
-               if not listed & {plain(package) for package in modules.get(name, [name])}}
+    missing = {
+        f"{name} ({path})"
+        for name, path in imported().items()
+        if not listed & {plain(package) for package in modules.get(name, [name])}
+    }
     assert not missing, f"imported and not in requirements.txt: {sorted(missing)}"

@@ -1,4 +1,5 @@
 """A chapter that runs alone: what is missing is made in small and said; what is there is used as it is."""
+
 import json
 
 import numpy as np
@@ -37,7 +38,10 @@ def test_what_is_made_in_small_is_said(small, monkeypatch, capsys):
     monkeypatch.setattr(voices, "load", lambda *_, **__: (_ for _ in ()).throw(voices.VoicesError("no voices here")))
     with pytest.raises(voices.VoicesError):
         stand_ins.dataset("data/nowhere", train=2, val=1, test=1)
-    assert "data/nowhere is not there (chapter 1 makes it), so 2 + 1 + 1 mixtures are made in data/Dataset_small" in capsys.readouterr().out
+    assert (
+        "data/nowhere is not there (chapter 1 makes it), so 2 + 1 + 1 mixtures are made in data/Dataset_small"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_missing_starter_is_a_random_model_and_says_so(tmp_path, monkeypatch, capsys):
@@ -61,8 +65,12 @@ def test_a_missing_fine_tuning_trains_for_a_moment_and_a_run_is_read(small, monk
     assert "chapter 2 makes it" in said and "attention of last 2, 4 mixtures" in said and not model.training
     model.save_pretrained(folder / "results/runs/02_fine_tuning/best")
     run, fail = "results/runs/02_fine_tuning", lambda: pytest.fail("the run is there")
-    for record, said in ((None, "its best weights."), ({"finished": True, "best_epoch": 3}, "epoch 3, its best"),
-                         ({"finished": False}, "has not finished"), ({"finished": True, "best_epoch": 0}, "are the same here")):
+    for record, said in (
+        (None, "its best weights."),
+        ({"finished": True, "best_epoch": 3}, "epoch 3, its best"),
+        ({"finished": False}, "has not finished"),
+        ({"finished": True, "best_epoch": 0}, "are the same here"),
+    ):
         if record is not None:
             (folder / run / "settings.json").write_text(json.dumps(record))
         stand_ins.fine_tuned(run, fail, made)
@@ -75,7 +83,9 @@ def test_own_recordings_come_in_pairs(tmp_path, capsys):
         audio.write(tmp_path / name, wave)
     mix, enrollment = stand_ins.recordings(str(tmp_path / "mix.wav"), str(tmp_path / "me.flac"), None)
     assert len(mix) == len(enrollment) == 16000
-    assert stand_ins.recordings("", "", lambda: (1, 2)) == (1, 2) and "one of the test mixtures" in capsys.readouterr().out
+    assert (
+        stand_ins.recordings("", "", lambda: (1, 2)) == (1, 2) and "one of the test mixtures" in capsys.readouterr().out
+    )
     with pytest.raises(ValueError, match="both a mixture and an enrollment"):
         stand_ins.recordings("mix.wav", "", None)
     with pytest.raises(audio.AudioError, match="nothing.wav"):

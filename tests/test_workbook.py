@@ -1,4 +1,7 @@
-"""The launcher: what it reads, what it refuses and in which words, and when it installs again. Nothing is installed here."""
+"""The launcher: what it reads, what it refuses and in which words, and when it installs again. Nothing is installed
+here.
+"""
+
 import ast
 import json
 import re
@@ -12,7 +15,10 @@ import pytest
 import workbook
 
 ROOT = Path(workbook.__file__).parent
-SETTINGS = "depth = 2  # last blocks\ntype: str = 'attn'\nrate = 1e-4\nlive = True\nfolder = None\nratios = [0, 5]\nbig = 2 * depth"
+SETTINGS = (
+    "depth = 2  # last blocks\ntype: str = 'attn'\nrate = 1e-4\nlive = True\nfolder = None\nratios = [0, 5]\nbig = 2 *"
+    " depth"
+)
 
 
 def cell(source, kind="code", tags=(), outputs=()):
@@ -30,15 +36,24 @@ def write_notebook(path, *cells):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A project with two small chapters, in a folder of its own; installing anything is an error."""
-    for name, value in {"ROOT": tmp_path, "NOTEBOOKS": tmp_path / "notebooks", "RUNS": tmp_path / "results" / "runs",
-                        "VENV": tmp_path / ".venv", "REQUIREMENTS": tmp_path / "requirements.txt"}.items():
+    for name, value in {
+        "ROOT": tmp_path,
+        "NOTEBOOKS": tmp_path / "notebooks",
+        "RUNS": tmp_path / "results" / "runs",
+        "VENV": tmp_path / ".venv",
+        "REQUIREMENTS": tmp_path / "requirements.txt",
+    }.items():
         monkeypatch.setattr(workbook, name, value)
     monkeypatch.delenv("WORKBOOK_PYTHON", raising=False)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "requirements.txt").write_text("papermill==2.7.0  # runs notebooks\n")
     head = [cell("# Chapter", "markdown"), cell(SETTINGS, tags=["parameters"]), cell("## Train", "markdown")]
     write_notebook(tmp_path / "notebooks" / "01_first.ipynb", cell("seed = 0", tags=["parameters"]))
-    write_notebook(tmp_path / "notebooks" / "02_second.ipynb", *head, cell("print(depth, type, ratios)\nassert depth < 9, 'too\\ndeep'"))
+    write_notebook(
+        tmp_path / "notebooks" / "02_second.ipynb",
+        *head,
+        cell("print(depth, type, ratios)\nassert depth < 9, 'too\\ndeep'"),
+    )
     return tmp_path
 
 
@@ -50,6 +65,7 @@ def make_ready(place):
 
 
 # Python's version
+
 
 def test_older_python_is_told_so_in_one_sentence(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 9, 2, "final", 0))
@@ -67,6 +83,7 @@ def test_the_file_parses_on_older_pythons_and_needs_the_standard_library_only():
 
 # chapters and parameters
 
+
 @pytest.mark.parametrize("name", ["02", "2", "02_second", "02_second.ipynb"])
 def test_a_chapter_goes_by_its_number_or_its_name(place, name):
     assert [path.stem for path in workbook.find_chapters([name])] == ["02_second"]
@@ -80,7 +97,15 @@ def test_an_unknown_chapter_is_answered_with_the_known_ones(place, name, capsys)
 
 def test_parameters_are_read_with_their_defaults_without_running_the_notebook(place):
     found = workbook.read_parameters(place / "notebooks" / "02_second.ipynb")
-    assert found == {"depth": 2, "type": "attn", "rate": 1e-4, "live": True, "folder": None, "ratios": [0, 5], "big": "2 * depth"}
+    assert found == {
+        "depth": 2,
+        "type": "attn",
+        "rate": 1e-4,
+        "live": True,
+        "folder": None,
+        "ratios": [0, 5],
+        "big": "2 * depth",
+    }
 
 
 def test_values_are_typed_as_papermill_types_them():
@@ -125,6 +150,7 @@ def test_an_unknown_option_is_refused(capsys):
 
 
 # the environment
+
 
 def test_the_environment_is_ready_only_for_the_requirements_it_was_made_with(place):
     assert not workbook.is_ready()
@@ -179,25 +205,53 @@ def test_a_python_that_is_none_is_named(place, monkeypatch, capsys):
     assert f"{place / 'no-python'} is no Python that runs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("log, expected", [
-    ("  error: [Errno 2] No such file or directory: 'gcc'\n  ERROR: Failed building wheel for webrtcvad\n", "webrtcvad .* build-essential"),
-    ("  error: command '/usr/bin/gcc' failed with exit code 1\nERROR: Failed building wheel for pesq", "pesq .* build-essential"),
-    ("pesq.c:4:10: fatal error: Python.h: No such file or directory\n error: command '/usr/bin/gcc' failed", "python3-dev"),
-    ("error: Microsoft Visual C++ 14.0 or greater is required. Get it with ...", "C\\+\\+ Build Tools"),
-    ("xcrun: error: invalid active developer path (/Library/Developer/CommandLineTools)", "xcode-select --install"),
-    ("WARNING: Retrying ... NameResolutionError: Temporary failure in name resolution\nERROR: No matching distribution found for torch", "network"),
-    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", r"disk is full \(1\.5 GB free"),
-    ("ERROR: Could not install packages due to an OSError: [WinError 112] There is not enough space on the disk", "disk is full"),
-    ("ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: 'x'", "may not be written"),
-    ("ERROR: No matching distribution found for torch==2.13.0", r"no build for this Python.*torch==2\.13\.0"),
-    ("ERROR: something nobody foresaw", "something nobody foresaw"),
-    ("", "no reason"),
-])
+@pytest.mark.parametrize(
+    "log, expected",
+    [
+        (
+            "  error: [Errno 2] No such file or directory: 'gcc'\n  ERROR: Failed building wheel for webrtcvad\n",
+            "webrtcvad .* build-essential",
+        ),
+        (
+            "  error: command '/usr/bin/gcc' failed with exit code 1\nERROR: Failed building wheel for pesq",
+            "pesq .* build-essential",
+        ),
+        (
+            "pesq.c:4:10: fatal error: Python.h: No such file or directory\n error: command '/usr/bin/gcc' failed",
+            "python3-dev",
+        ),
+        ("error: Microsoft Visual C++ 14.0 or greater is required. Get it with ...", "C\\+\\+ Build Tools"),
+        ("xcrun: error: invalid active developer path (/Library/Developer/CommandLineTools)", "xcode-select --install"),
+        (
+            (
+                "WARNING: Retrying ... NameResolutionError: Temporary failure in name resolution\nERROR: No matching"
+                " distribution found for torch"
+            ),
+            "network",
+        ),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            r"disk is full \(1\.5 GB free",
+        ),
+        (
+            "ERROR: Could not install packages due to an OSError: [WinError 112] There is not enough space on the disk",
+            "disk is full",
+        ),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: 'x'",
+            "may not be written",
+        ),
+        ("ERROR: No matching distribution found for torch==2.13.0", r"no build for this Python.*torch==2\.13\.0"),
+        ("ERROR: something nobody foresaw", "something nobody foresaw"),
+        ("", "no reason"),
+    ],
+)
 def test_pip_failures_are_explained(log, expected):
     assert re.search(expected, workbook.explain_pip(log, 1.5))
 
 
 # running chapters
+
 
 def test_each_cell_is_known_by_the_heading_above_it(place):
     notebook = place / "notebooks" / "02_second.ipynb"
@@ -210,7 +264,10 @@ def test_chapters_run_with_parameters_and_a_failing_one_is_named(place, monkeypa
     monkeypatch.setenv("WORKBOOK_PYTHON", sys.executable)
     assert workbook.main(["run", "02", "-p", "depth", "12", "-p", "ratios", "[1, -0.5]"]) == 1
     captured = capsys.readouterr()
-    assert "Chapter 02_second failed in the section 'Train', in the cell that begins `print(depth, type, ratios)`: AssertionError: too deep" in captured.err
+    assert (
+        "Chapter 02_second failed in the section 'Train', in the cell that begins `print(depth, type, ratios)`:"
+        " AssertionError: too deep" in captured.err
+    )
     executed = next((place / "results" / "runs").glob("*/02_second.ipynb"))
     assert str(executed) in captured.err and executed.with_suffix(".html").exists()
     assert "12 attn [1, -0.5]" in executed.read_text(encoding="utf-8")
@@ -230,7 +287,9 @@ def test_a_chapter_killed_from_outside_is_told_from_one_that_failed(tmp_path):
 
 def test_the_closing_table_shows_only_what_this_run_wrote(tmp_path):
     path = tmp_path / "summary.csv"
-    path.write_text("system,si_sdr,si_sdri,pesq,estoi,share_over_1_db,rtf\nmixture,-1.234,0,1.2,nan,,\nstarter,2.1,3.3,1.4,0.6,0.731,0.1\n")
+    path.write_text(
+        "system,si_sdr,si_sdri,pesq,estoi,share_over_1_db,rtf\nmixture,-1.234,0,1.2,nan,,\nstarter,2.1,3.3,1.4,0.6,0.731,0.1\n"
+    )
     header, mixture, starter = workbook.closing_table(path, since=time.time() - 5)
     assert header.split()[:2] == ["SI-SDR", "SI-SDRi"]
     assert mixture.split() == ["mixture", "-1.23", "0.00", "1.20", "-", "-"]
@@ -241,8 +300,12 @@ def test_the_closing_table_shows_only_what_this_run_wrote(tmp_path):
 
 # testing
 
+
 def write_report(path, *names, skipped=()):
-    cases = "".join(f'<testcase classname="notebooks.x" name="{name}">{"<skipped/>" if name in skipped else ""}</testcase>' for name in names)
+    cases = "".join(
+        f'<testcase classname="notebooks.x" name="{name}">{"<skipped/>" if name in skipped else ""}</testcase>'
+        for name in names
+    )
     Path(path).write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
 
 
@@ -267,7 +330,9 @@ def test_pytest_exit_code_is_passed_on(place, monkeypatch):
     assert workbook.main(["test"]) == 3
 
 
-@pytest.mark.parametrize("ran, skipped", [(["01_first.ipynb"], []), (["01_first.ipynb", "02_second.ipynb"], ["02_second.ipynb"])])
+@pytest.mark.parametrize(
+    "ran, skipped", [(["01_first.ipynb"], []), (["01_first.ipynb", "02_second.ipynb"], ["02_second.ipynb"])]
+)
 def test_a_notebook_that_did_not_run_fails_the_tests(place, monkeypatch, capsys, ran, skipped):
     fake_pytest(monkeypatch, 0, *ran, skipped=skipped)
     assert workbook.main(["test"]) == 1

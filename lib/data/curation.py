@@ -1,8 +1,10 @@
-"""How the curated voices are looked over: `python -m lib.data.curation` prints what `data/README.md` reports (some minutes).
+"""How the curated voices are looked over: `python -m lib.data.curation` prints what `data/README.md` reports (some
+minutes).
 
-Four questions: is a recording there under two names, is a person there under two labels, in two splits, or are several people
-there under one label? Hashes and a fingerprint answer the first, a speaker encoder the others.
+Four questions: is a recording there under two names, is a person there under two labels, in two splits, or are several
+people there under one label? Hashes and a fingerprint answer the first, a speaker encoder the others.
 """
+
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,14 +21,21 @@ ALIKE = 0.6  # cosine to the rest of the speaker's speech under which 3 s of spe
 def summary(voices):
     """What each split holds: speakers, hours, recordings, sexes, languages."""
     people = voices.drop_duplicates("speaker")
-    rows = voices.groupby("split").agg(speakers=("speaker", "nunique"), hours=("seconds", lambda s: s.sum() / 3600),
-                                       recordings=("path", "size"), languages=("language", "nunique"))
+    rows = voices.groupby("split").agg(
+        speakers=("speaker", "nunique"),
+        hours=("seconds", lambda s: s.sum() / 3600),
+        recordings=("path", "size"),
+        languages=("language", "nunique"),
+    )
     sexes = people.groupby(["split", "sex"]).size().unstack(fill_value=0)
     return rows.join(sexes).reindex([name for name in splits.SPLITS if name in rows.index])
 
 
 def fingerprint(wave, times=16, bands=12):
-    """Where the energy of a recording lies, `(times * bands,)`, unit length: blind to level, little changed by a codec."""
+    """Where the energy of a recording lies, `(times * bands,)`, unit length:
+
+    blind to level, little changed by a codec.
+    """
     power = np.abs(np.fft.rfft(_frames(wave) * np.hanning(400), axis=1)) ** 2  # (frames, bins)
     edges = np.geomspace(4, power.shape[1], bands + 1).astype(int)
     energies = np.log(np.add.reduceat(power, edges[:-1], axis=1) + 1e-9)  # (frames, bands)
@@ -52,16 +61,24 @@ def near_copies(voices, threshold=COPY):
     seconds, rows = voices["seconds"].to_numpy(), []
     ends = np.searchsorted(seconds, seconds * 1.02, side="right")
     for first, end in enumerate(ends):
-        for offset in np.flatnonzero(prints[first + 1: end] @ prints[first] > threshold):
+        for offset in np.flatnonzero(prints[first + 1 : end] @ prints[first] > threshold):
             rows.append((first, first + 1 + offset, float(prints[first] @ prints[first + 1 + offset])))
     first, second, correlation = (list(column) for column in zip(*rows)) if rows else ([], [], [])
-    return pd.DataFrame(dict(path=voices["path"].iloc[first].to_numpy(), speaker=voices["speaker"].iloc[first].to_numpy(),
-                             other=voices["path"].iloc[second].to_numpy(), other_speaker=voices["speaker"].iloc[second].to_numpy(),
-                             correlation=correlation))
+    return pd.DataFrame(
+        dict(
+            path=voices["path"].iloc[first].to_numpy(),
+            speaker=voices["speaker"].iloc[first].to_numpy(),
+            other=voices["path"].iloc[second].to_numpy(),
+            other_speaker=voices["speaker"].iloc[second].to_numpy(),
+            correlation=correlation,
+        )
+    )
 
 
 def halves(voices, encoder, seconds=splits.SECONDS):
-    """How alike one person sounds to themselves: the cosine of two stretches of `seconds`, for each speaker who has both."""
+    """How alike one person sounds to themselves: the cosine of two stretches of `seconds`, for each speaker who has
+    both.
+    """
     rows = []
     for speaker, own in voices.groupby("speaker"):
         if own["seconds"].sum() >= 2.2 * seconds:
@@ -71,7 +88,8 @@ def halves(voices, encoder, seconds=splits.SECONDS):
 
 
 def strangers(voices, encoder, piece=3.0, at_most=40, alike=ALIKE):
-    """Does one label hold several people? Of each speaker, pieces of `piece` s in the order of the files (which groups sessions),
+    """Does one label hold several people? Of each speaker, pieces of `piece` s in the order of the files (which groups
+    sessions),
     each compared with the mean of the others: pieces, the lowest and the median cosine, the share under `alike`."""
     rows = []
     for speaker, own in voices.groupby("speaker"):
@@ -86,7 +104,9 @@ def strangers(voices, encoder, piece=3.0, at_most=40, alike=ALIKE):
 
 
 def _pieces(own, piece, at_most):
-    """Up to `at_most` stretches of about `piece` s, evenly over the files: neighbouring recordings joined until long enough."""
+    """Up to `at_most` stretches of about `piece` s, evenly over the files: neighbouring recordings joined until long
+    enough.
+    """
     groups, length, group = [], 0.0, []
     for path, seconds in zip(own["path"], own["seconds"]):
         group.append(path)
@@ -95,7 +115,10 @@ def _pieces(own, piece, at_most):
             groups.append(group)
             length, group = 0.0, []
     chosen = np.unique(np.linspace(0, len(groups) - 1, min(at_most, len(groups))).astype(int)) if groups else []
-    return [np.concatenate([audio.set_level(audio.read(path, SR), -30.0) for path in groups[k]])[: int(2 * piece * SR)] for k in chosen]
+    return [
+        np.concatenate([audio.set_level(audio.read(path, SR), -30.0) for path in groups[k]])[: int(2 * piece * SR)]
+        for k in chosen
+    ]
 
 
 def _unit(vector):
@@ -113,16 +136,30 @@ def main():
 
     voices = sources.load("debian")
     encoder = splits.resemblyzer_encoder()
-    speakers = voices.groupby("speaker").agg(
-        split=("split", "first"), sex=("sex", "first"), language=("language", lambda column: "+".join(sorted(set(column)))),
-        recordings=("path", "size"), seconds=("seconds", "sum")).sort_values(["split", "seconds"])
+    speakers = (
+        voices.groupby("speaker")
+        .agg(
+            split=("split", "first"),
+            sex=("sex", "first"),
+            language=("language", lambda column: "+".join(sorted(set(column)))),
+            recordings=("path", "size"),
+            seconds=("seconds", "sum"),
+        )
+        .sort_values(["split", "seconds"])
+    )
     print(summary(voices).round(2).to_string(), "\n", speakers.round(0).to_string(), sep="\n")
     copies = near_copies(voices)
     print(f"\nRecordings that sound like copies (of {len(voices)}): {len(copies)}\n{copies.head(20).to_string()}")
     pairs = splits.check_leaks(voices, encoder)
     print("\nClosest voices in different splits:", pairs.head(10).round(3).to_string(), sep="\n")
-    print("\nOf one language in different splits:", same_language(pairs, voices).head(10).round(3).to_string(), sep="\n")
-    every = splits.speaker_similarity(voices, encoder).where(lambda table: np.triu(np.ones(table.shape, dtype=bool), 1)).stack()
+    print(
+        "\nOf one language in different splits:", same_language(pairs, voices).head(10).round(3).to_string(), sep="\n"
+    )
+    every = (
+        splits.speaker_similarity(voices, encoder)
+        .where(lambda table: np.triu(np.ones(table.shape, dtype=bool), 1))
+        .stack()
+    )
     print("\nClosest voices of all:", every.sort_values(ascending=False).head(10).round(3).to_string(), sep="\n")
     print("\nOne person, 20 s against another 20 s:", halves(voices, encoder).head(10).round(3).to_string(), sep="\n")
     print("\nSeveral people under one label?", strangers(voices, encoder).head(12).round(3).to_string(), sep="\n")

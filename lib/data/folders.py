@@ -2,9 +2,10 @@
 
     Dataset/{Train,Val,Test}_Dataset/{Clean,Mix,Target}/{clean,mix,enrollment}_000001.wav
 
-The three files of a mixture belong together by the number at the end of their names, never by their place in a sorted list.
-Waves are float32 in [-1, 1] at 16 kHz, `(samples,)` an item and `(batch, samples)` after `collate`.
+The three files of a mixture belong together by the number at the end of their names, never by their place in a sorted
+list. Waves are float32 in [-1, 1] at 16 kHz, `(samples,)` an item and `(batch, samples)` after `collate`.
 """
+
 import json
 import re
 import warnings
@@ -31,15 +32,21 @@ def check_dataset(folder, splits=None, skip_bad=False, deep=True):
     enrollment_seconds, and where a manifest tells, speaker.
 
     `splits`: those to check (default: all that exist). `deep` decodes every file, else only its header is read. Raises
-    `DatasetError` for a missing partner, unequal lengths, an unreadable, empty or NaN file, and a speaker in two splits.
-    With `skip_bad` mixtures with an unreadable file are left out, counted, and said. Another rate or stereo is said once.
+    `DatasetError` for a missing partner, unequal lengths, an unreadable, empty or NaN file, and a speaker in two
+    splits.
+    With `skip_bad` mixtures with an unreadable file are left out, counted, and said. Another rate or stereo is said
+    once.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder. Expected a Dataset with Train_Dataset, Val_Dataset and Test_Dataset.")
+        raise DatasetError(
+            f"{folder}: no such folder. Expected a Dataset with Train_Dataset, Val_Dataset and Test_Dataset."
+        )
     splits = splits or [split for split in SPLITS if (folder / f"{split}_Dataset").is_dir()]
     if not splits:
-        raise DatasetError(f"{folder}: expected folders named Train_Dataset, Val_Dataset and Test_Dataset; found none of them.")
+        raise DatasetError(
+            f"{folder}: expected folders named Train_Dataset, Val_Dataset and Test_Dataset; found none of them."
+        )
     check_speakers(folder)
     rows, bad, odd = [], [], {}
     for split in splits:
@@ -68,17 +75,25 @@ class MixtureDataset(torch.utils.data.Dataset):
         row = self.pairs.iloc[place]
         waves = {name: torch.from_numpy(_read(row[name])) for name in PLACES}
         if len(waves["mix"]) != len(waves["clean"]):
-            raise DatasetError(f"index {row['index']}: {row['clean']} holds {len(waves['clean'])} samples at {SR} Hz, but "
-                               f"{row['mix'].name} {len(waves['mix'])}. They must be equally long.")
-        return dict(mix=waves["mix"][: self.samples], target=waves["clean"][: self.samples], enrollment=waves["enrollment"],
-                    index=int(row["index"]))
+            raise DatasetError(
+                f"index {row['index']}: {row['clean']} holds {len(waves['clean'])} samples at {SR} Hz, but "
+                f"{row['mix'].name} {len(waves['mix'])}. They must be equally long."
+            )
+        return dict(
+            mix=waves["mix"][: self.samples],
+            target=waves["clean"][: self.samples],
+            enrollment=waves["enrollment"],
+            index=int(row["index"]),
+        )
 
 
 def collate(items):
     """A batch of items, zero-padded at the end: mix, target `(batch, samples)` with lengths `(batch,)`, enrollment
     `(batch, samples)` with enrollment_lengths `(batch,)`, index `(batch,)`; lengths in samples."""
-    batch = {name: torch.nn.utils.rnn.pad_sequence([item[name] for item in items], batch_first=True)
-             for name in ("mix", "target", "enrollment")}
+    batch = {
+        name: torch.nn.utils.rnn.pad_sequence([item[name] for item in items], batch_first=True)
+        for name in ("mix", "target", "enrollment")
+    }
     batch["lengths"] = torch.tensor([len(item["mix"]) for item in items])
     batch["enrollment_lengths"] = torch.tensor([len(item["enrollment"]) for item in items])
     batch["index"] = torch.tensor([item["index"] for item in items])
@@ -91,8 +106,13 @@ def _pairs(folder, split):
     for index in sorted(set().union(*found.values())):
         if missing := [name for name in PLACES if index not in found[name]]:
             partner = next(files[index] for files in found.values() if index in files)
-            wanted = ", ".join(str(folder / f"{split}_Dataset" / PLACES[name] / f"{name}_{index:06d}.wav") for name in missing)
-            raise DatasetError(f"index {index} of {split} lacks {wanted}, the partner of {partner.name}. Add it, or take its partners out.")
+            wanted = ", ".join(
+                str(folder / f"{split}_Dataset" / PLACES[name] / f"{name}_{index:06d}.wav") for name in missing
+            )
+            raise DatasetError(
+                f"index {index} of {split} lacks {wanted}, the partner of {partner.name}. Add it, or take its partners"
+                " out."
+            )
     return {index: {name: found[name][index] for name in PLACES} for index in sorted(found["mix"])}
 
 
@@ -105,7 +125,9 @@ def _by_index(folder):
             continue
         number = re.search(r"(\d+)$", path.stem)
         if not number:
-            raise DatasetError(f"{path}: expected a name that ends in its index, such as {folder.name.lower()}_000001.wav.")
+            raise DatasetError(
+                f"{path}: expected a name that ends in its index, such as {folder.name.lower()}_000001.wav."
+            )
         if (index := int(number[1])) in files:
             raise DatasetError(f"{path}: index {index} is also that of {files[index].name}. Keep one of the two.")
         files[index] = path
@@ -123,8 +145,10 @@ def _check_triple(files, index, split, deep, odd):
         if rate != SR or channels != 1:
             odd.setdefault(f"{rate} Hz, {channels} channel{'s' * (channels > 1)}", []).append(path)
     if abs(seconds["clean"] - seconds["mix"]) > 0.5 / SR:
-        raise DatasetError(f"index {index} of {split}: {files['clean']} lasts {seconds['clean']:.4f} s, but {files['mix'].name} "
-                           f"{seconds['mix']:.4f} s. They must be equally long, sample by sample.")
+        raise DatasetError(
+            f"index {index} of {split}: {files['clean']} lasts {seconds['clean']:.4f} s, but {files['mix'].name} "
+            f"{seconds['mix']:.4f} s. They must be equally long, sample by sample."
+        )
     return dict(seconds=seconds["mix"], enrollment_seconds=seconds["enrollment"])
 
 
@@ -135,7 +159,9 @@ def _header(path):
     try:
         info = soundfile.info(str(path))
     except soundfile.LibsndfileError as error:
-        raise audio.AudioError(f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?") from error
+        raise audio.AudioError(
+            f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?"
+        ) from error
     if info.frames == 0:
         raise audio.AudioError(f"{path}: the file holds no audio samples. Copy or record it again.")
     return info.samplerate, info.channels, info.frames
@@ -150,7 +176,10 @@ def _read(path):
 
 def _report(bad, odd, skip_bad):
     if bad and not skip_bad:
-        raise DatasetError(f"{len(bad)} mixture(s) with a file that cannot be used; the first: {bad[0]} (skip_bad=True leaves them out)")
+        raise DatasetError(
+            f"{len(bad)} mixture(s) with a file that cannot be used; the first: {bad[0]} (skip_bad=True leaves them"
+            " out)"
+        )
     if bad:
         warnings.warn(f"Left out {len(bad)} mixture(s) with a file that cannot be used: {'; '.join(bad)}", stacklevel=3)
     for what, files in odd.items():
@@ -179,7 +208,9 @@ def check_speakers(folder):
         for speaker in sorted(speakers):
             where.setdefault(speaker, []).append(split)
     if twice := [f"{speaker} in {' and '.join(splits)}" for speaker, splits in where.items() if len(splits) > 1]:
-        raise DatasetError(f"{folder}: the manifests name a speaker in two splits: {'; '.join(twice)}. Build the splits by speaker.")
+        raise DatasetError(
+            f"{folder}: the manifests name a speaker in two splits: {'; '.join(twice)}. Build the splits by speaker."
+        )
 
 
 def _with_speakers(pairs, folder):

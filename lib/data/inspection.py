@@ -2,6 +2,7 @@
 
 All of it works on a folder brought ready-made too, with less to tell where there is no manifest.
 """
+
 import json
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def is_ready_made(folder):
 
 
 def facts(folder):
-    """A row a mixture: split, index, speaker, others (how many interfere), difficulty, background, sir_db, snr_db, and the target's
+    """A row a mixture: split, index, speaker, others (how many interfere), difficulty, background, sir_db, snr_db, and
+    the target's
     level before and after (dBFS).
 
     Of a data set brought ready-made sir_db is the target over everything else, and both levels are that of the file.
@@ -33,15 +35,36 @@ def facts(folder):
             manifest = read_manifest(folder, split)
             tables.append(manifest.assign(split=split, others=manifest["interferers"].map(len)))
     table = pd.concat(tables, ignore_index=True)
-    wanted = ("split", "index", "speaker", "others", "difficulty", "background", "sir_db", "snr_db", "level_before_db", "level_after_db")
+    wanted = (
+        "split",
+        "index",
+        "speaker",
+        "others",
+        "difficulty",
+        "background",
+        "sir_db",
+        "snr_db",
+        "level_before_db",
+        "level_after_db",
+    )
     return table[list(wanted)]
 
 
 def _measured(row):
     mix, target = audio.read(row["mix"]), audio.read(row["clean"])
     level = float(audio.rms_db(target))
-    return dict(split=row["split"], index=row["index"], speaker=row.get("speaker"), others=1, difficulty="unknown", background="unknown",
-                sir_db=level - float(audio.rms_db(mix - target)), snr_db=float("nan"), level_before_db=level, level_after_db=level)
+    return dict(
+        split=row["split"],
+        index=row["index"],
+        speaker=row.get("speaker"),
+        others=1,
+        difficulty="unknown",
+        background="unknown",
+        sir_db=level - float(audio.rms_db(mix - target)),
+        snr_db=float("nan"),
+        level_before_db=level,
+        level_after_db=level,
+    )
 
 
 def speed(folder):
@@ -51,10 +74,14 @@ def speed(folder):
 
 
 def take_apart(folder, split, index):
-    """Label -> wave `(samples,)`: mixture, enrollment, each interferer and the background where a manifest tells, and the target."""
+    """Label -> wave `(samples,)`: mixture, enrollment, each interferer and the background where a manifest tells, and
+    the target.
+    """
     pairs = check_dataset(folder, [split], deep=False).set_index("index")
     if index not in pairs.index:
-        raise mixtures.MixtureError(f"{folder}: no mixture {index} in {split}; there are {pairs.index.min()} to {pairs.index.max()}.")
+        raise mixtures.MixtureError(
+            f"{folder}: no mixture {index} in {split}; there are {pairs.index.min()} to {pairs.index.max()}."
+        )
     if is_ready_made(folder):
         mix, target, enrollment = (audio.read(pairs.at[index, name]) for name in ("mix", "clean", "enrollment"))
         return {"mixture": mix, "enrollment": enrollment, "all but the target": mix - target, "target": target}
@@ -68,17 +95,28 @@ def take_apart(folder, split, index):
 
 
 def sources(voices):
-    """A row a collection of recordings: speakers, women, men, languages, recordings, hours, licence, as far as the table of voices tells."""
+    """A row a collection of recordings: speakers, women, men, languages, recordings, hours, licence, as far as the
+    table of voices tells.
+    """
     # the debian source names its speakers after the collection: `asterisk-june`
     voices = voices.assign(collection=voices["speaker"].str.split("-").str[0].where(voices["source"] == "debian", ""))
     rows = []
     for (source, collection), part in voices.groupby(["source", "collection"]):
         people = part.drop_duplicates("speaker")
-        row = dict(source=source, collection=collection, speakers=len(people), recordings=len(part), hours=part["seconds"].sum() / 3600)
+        row = dict(
+            source=source,
+            collection=collection,
+            speakers=len(people),
+            recordings=len(part),
+            hours=part["seconds"].sum() / 3600,
+        )
         if "sex" in people:
             row |= dict(women=(people["sex"] == "F").sum(), men=(people["sex"] == "M").sum())
-        row |= {name: ", ".join(sorted(people[column].dropna().astype(str).unique()))
-                for name, column in (("languages", "language"), ("licence", "licence")) if column in people}
+        row |= {
+            name: ", ".join(sorted(people[column].dropna().astype(str).unique()))
+            for name, column in (("languages", "language"), ("licence", "licence"))
+            if column in people
+        }
         rows.append(row)
     return pd.DataFrame(rows).sort_values("hours", ascending=False, ignore_index=True)
 
@@ -86,11 +124,25 @@ def sources(voices):
 def voices_of(folder):
     """A Dataset's clean speech and enrollments as a table of voices: speaker, path, seconds, split, source.
 
-    Where no manifest names the speakers, all of a split stand under one name, so that recordings can still be compared across splits.
+    Where no manifest names the speakers, all of a split stand under one name, so that recordings can still be compared
+    across splits.
     """
     pairs = check_dataset(folder, deep=False)
     known = pairs["speaker"] if "speaker" in pairs else pd.Series(None, index=pairs.index, dtype=object)
     speaker = known.fillna("somebody in " + pairs["split"])
     columns = (("clean", "seconds"), ("enrollment", "enrollment_seconds"))
-    return pd.concat([pd.DataFrame(dict(speaker=speaker, path=pairs[name].astype(str), seconds=pairs[seconds], split=pairs["split"],
-                                        source="ready-made")) for name, seconds in columns], ignore_index=True)
+    return pd.concat(
+        [
+            pd.DataFrame(
+                dict(
+                    speaker=speaker,
+                    path=pairs[name].astype(str),
+                    seconds=pairs[seconds],
+                    split=pairs["split"],
+                    source="ready-made",
+                )
+            )
+            for name, seconds in columns
+        ],
+        ignore_index=True,
+    )

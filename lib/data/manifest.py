@@ -1,8 +1,9 @@
 """`manifest.csv`: one row a mixture, with all that is needed to make it again; and the fingerprint of a whole dataset.
 
-Lists stand as JSON in their cell. A piece of sound is `[file, offset, samples, at, gain]`: `samples` samples of `file` from
-`offset` on (at 16 kHz) lie at sample `at` of the segment, times `gain`; a file is named `root/path/below/it`.
+Lists stand as JSON in their cell. A piece of sound is `[file, offset, samples, at, gain]`: `samples` samples of `file`
+from `offset` on (at 16 kHz) lie at sample `at` of the segment, times `gain`; a file is named `root/path/below/it`.
 """
+
 import hashlib
 import json
 from dataclasses import asdict
@@ -12,12 +13,46 @@ import pandas as pd
 
 from lib.data.recipes import Piece
 
-RECIPE_VERSION = 1  # raise when the same settings come to give other mixtures, so that older datasets are not taken for equal
-JSON_COLUMNS = ("interferers", "ratios", "target_pieces", "interferer_pieces", "background_pieces", "enrollment_pieces",
-                "interferer_gains", "room")
-COLUMNS = ["index", "speaker", "interferers", "difficulty", "sir_db", "snr_db", "background", "target_pieces", "interferer_pieces",
-           "background_pieces", "enrollment_pieces", "ratios", "wanted_sir_db", "background_ratio", "noise_seed", "room", "target_gain",
-           "interferer_gains", "background_gain", "scale", "seed", "level_before_db", "level_after_db", "mix_level_db", "enrollment_seconds"]
+RECIPE_VERSION = (
+    1  # raise when the same settings come to give other mixtures, so that older datasets are not taken for equal
+)
+JSON_COLUMNS = (
+    "interferers",
+    "ratios",
+    "target_pieces",
+    "interferer_pieces",
+    "background_pieces",
+    "enrollment_pieces",
+    "interferer_gains",
+    "room",
+)
+COLUMNS = [
+    "index",
+    "speaker",
+    "interferers",
+    "difficulty",
+    "sir_db",
+    "snr_db",
+    "background",
+    "target_pieces",
+    "interferer_pieces",
+    "background_pieces",
+    "enrollment_pieces",
+    "ratios",
+    "wanted_sir_db",
+    "background_ratio",
+    "noise_seed",
+    "room",
+    "target_gain",
+    "interferer_gains",
+    "background_gain",
+    "scale",
+    "seed",
+    "level_before_db",
+    "level_after_db",
+    "mix_level_db",
+    "enrollment_seconds",
+]
 
 
 def encode(row):
@@ -44,7 +79,10 @@ def read_manifest(folder, split):
 
 def decode(row):
     """The recipe of one row of `read_manifest`, as `recipes.render` takes it."""
-    recipe = {name: None if not isinstance(value, (list, dict)) and pd.isna(value) else value for name, value in dict(row).items()}
+    recipe = {
+        name: None if not isinstance(value, (list, dict)) and pd.isna(value) else value
+        for name, value in dict(row).items()
+    }
     if recipe["noise_seed"] is not None:
         recipe["noise_seed"] = int(recipe["noise_seed"])
     for name in ("target_pieces", "enrollment_pieces"):
@@ -56,7 +94,16 @@ def decode(row):
 
 def fingerprint(settings, pools):
     """A hash of all that decides the dataset: settings, voices, backgrounds; not of where they lie."""
-    content = dict(version=RECIPE_VERSION, settings={**asdict(settings), "music_folder": None, "noise_folder": None},
-                   voices={split: {name: {file: round(seconds, 3) for file, seconds in files.items()} for name, files in speakers.items()}
-                           for split, speakers in pools.voices.items()}, backgrounds=pools.backgrounds, noises=pools.noises)
+    content = dict(
+        version=RECIPE_VERSION,
+        settings={**asdict(settings), "music_folder": None, "noise_folder": None},
+        voices={
+            split: {
+                name: {file: round(seconds, 3) for file, seconds in files.items()} for name, files in speakers.items()
+            }
+            for split, speakers in pools.voices.items()
+        },
+        backgrounds=pools.backgrounds,
+        noises=pools.noises,
+    )
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

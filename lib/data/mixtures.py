@@ -2,10 +2,12 @@
 
     Dataset/{Train,Val,Test}_Dataset/{Clean,Mix,Target}/{clean,mix,enrollment}_000001.wav, and manifest.csv a split
 
-`Clean` is the target's speech as it sounds in `Mix`; `Target` holds the *enrollment*: the same person in other recordings.
-Everything follows from the settings and one seed, whatever the number of processes. `recipes.py` says what goes into one
-mixture, `dataset.py` reads the result. Waves are float32 `(samples,)` in [-1, 1] at 16 kHz, stored as 16-bit PCM.
+`Clean` is the target's speech as it sounds in `Mix`; `Target` holds the *enrollment*: the same person in other
+recordings. Everything follows from the settings and one seed, whatever the number of processes. `recipes.py` says what
+goes into one mixture, `dataset.py` reads the result. Waves are float32 `(samples,)` in [-1, 1] at 16 kHz, stored as
+16-bit PCM.
 """
+
 import json
 import multiprocessing
 import os
@@ -21,7 +23,7 @@ from tqdm import tqdm
 
 from lib import audio
 from lib.data import recipes
-from lib.data.dataset import DatasetError, check_dataset, collate, open_dataset  # noqa: F401  (one place to import from)
+from lib.data.dataset import DatasetError, check_dataset, collate, open_dataset  # noqa: F401  (one door to import from)
 from lib.data.manifest import COLUMNS, decode, encode, fingerprint, read_manifest
 from lib.data.pools import MixtureError, make_pools
 
@@ -33,6 +35,7 @@ IN_PROCESS = 24  # fewer mixtures than this are made here: starting processes wo
 @dataclass(frozen=True)
 class MixtureSettings:
     """What the mixtures are like. Lengths in seconds, levels in dBFS (RMS), ratios of RMS unless they end in `_db`."""
+
     train: int = 450  # mixtures in each split; 0 leaves a split out
     val: int = 70
     test: int = 100
@@ -86,19 +89,26 @@ def _check_settings(settings):
         if value is not None and not (isinstance(value, tuple) and len(value) == 2 and value[0] <= value[1]):
             raise MixtureError(f"{name}: expected (low, high) with low <= high; got {value!r}.")
     for name in [field.name for field in fields(settings) if field.name.endswith("_share")]:
-        if not 0 <= getattr(settings, name) or name in ("hard_share", "background_share", "room_share") and getattr(settings, name) > 1:
+        if not getattr(settings, name) >= 0 or (
+            name in ("hard_share", "background_share", "room_share") and getattr(settings, name) > 1
+        ):
             raise MixtureError(f"{name}: expected a share from 0 to 1; got {getattr(settings, name)!r}.")
     if settings.enrollment_seconds[0] < 1.0 or settings.segment_seconds < 1.0 or settings.interferers[0] < 1:
-        raise MixtureError("expected enrollment and segments of at least 1 s and at least 1 interferer; got "
-                           f"{settings.enrollment_seconds}, {settings.segment_seconds} and {settings.interferers}.")
+        raise MixtureError(
+            "expected enrollment and segments of at least 1 s and at least 1 interferer; got "
+            f"{settings.enrollment_seconds}, {settings.segment_seconds} and {settings.interferers}."
+        )
 
 
 def build(voices, out, progress=True, workers=None, overwrite=False, **settings):
     """Make the Dataset `out` from `voices` (columns speaker, path, seconds, split) and return a summary, a row a split.
 
-    `settings` are the fields of `MixtureSettings`; `workers` processes share the work (default: one a core). A second call
-    with the same settings and voices returns at once; after an interruption it goes on where it stopped. The dataset is made
-    beside `out` and put in its place when complete, so an earlier one stays whole until then. Raises `MixtureError` for unusable
+    `settings` are the fields of `MixtureSettings`; `workers` processes share the work (default: one a core). A second
+    call
+    with the same settings and voices returns at once; after an interruption it goes on where it stopped. The dataset is
+    made
+    beside `out` and put in its place when complete, so an earlier one stays whole until then. Raises `MixtureError` for
+    unusable
     voices or settings, and where `out` holds another dataset and `overwrite` is not set.
     """
     settings, out = make_settings(**settings), Path(out)
@@ -114,15 +124,22 @@ def build(voices, out, progress=True, workers=None, overwrite=False, **settings)
     if building.exists() and _key(building) != key:
         shutil.rmtree(building)
     building.mkdir(parents=True, exist_ok=True)
-    record = dict(hash=key, settings=asdict(settings), roots={name: str(path) for name, path in pools.roots.items()}, python=sys.version.split()[0])
+    record = dict(
+        hash=key,
+        settings=asdict(settings),
+        roots={name: str(path) for name, path in pools.roots.items()},
+        python=sys.version.split()[0],
+    )
     _write_json(building / "settings.json", record)
     started = time.perf_counter()
     try:
         record["made"] = _make_all(settings, pools, building, progress, workers)
         record["skipped"] = _write_manifests(building)
     except OSError as error:
-        raise MixtureError(f"{building}: cannot be written ({error}). Free some disk space and run the same again: it continues "
-                           "where it stopped. An earlier dataset is untouched.") from error
+        raise MixtureError(
+            f"{building}: cannot be written ({error}). Free some disk space and run the same again: it continues "
+            "where it stopped. An earlier dataset is untouched."
+        ) from error
     _write_json(building / "settings.json", {**record, "seconds": round(time.perf_counter() - started, 1)})
     _swap(building, out, replaced)
     return _summary(out)
@@ -137,7 +154,8 @@ def make_settings(**settings):
 
 
 def parts(folder, split, index, roots=None):
-    """Mixture `index` of `split` rebuilt in memory from its manifest row: dict of mix, target, interferers (a list), noise,
+    """Mixture `index` of `split` rebuilt in memory from its manifest row: dict of mix, target, interferers (a list),
+    noise,
     enrollment, float32 `(samples,)` as they were before rounding to 16 bits.
 
     `roots`: where the voices and backgrounds lie now, e.g. `{"voices": folder}`, when they have moved since. Raises
@@ -146,14 +164,17 @@ def parts(folder, split, index, roots=None):
     manifest = read_manifest(folder, split)
     row = manifest[manifest["index"] == index]
     if row.empty:
-        raise MixtureError(f"{folder}: no mixture {index} in {split}; there are {manifest['index'].min()} to {manifest['index'].max()}.")
+        raise MixtureError(
+            f"{folder}: no mixture {index} in {split}; there are {manifest['index'].min()} to"
+            f" {manifest['index'].max()}."
+        )
     record = json.loads((Path(folder) / "settings.json").read_text())
     settings = make_settings(**record["settings"])
     recipe = {**decode(row.iloc[0]), "samples": settings.samples, "level_dbfs": settings.level_dbfs}
     return recipes.render(recipe, recipes.Library({**record["roots"], **(roots or {})}))[0]
 
 
-# --- making them ------------------------------------------------------------------------------------------------------------
+# --- making them
 
 _job = {}  # what a worker process needs, set once by `_start_worker`
 
@@ -211,7 +232,8 @@ def split_folder(folder, split):
     return Path(folder) / f"{split}_Dataset"
 
 
-# --- files on disk ------------------------------------------------------------------------------------------------------------
+# --- files on disk
+
 
 def _write_manifests(building):
     """`manifest.csv` a split from the rows, in order of index. Returns split -> {index: why it was skipped}."""
@@ -224,7 +246,10 @@ def _write_manifests(building):
         kept = [encode(row) for row in rows if not row["skipped"]]
         if not kept:
             reasons = ", ".join(sorted({row["skipped"] for row in rows}))
-            raise MixtureError(f"{folder.name}: all {len(rows)} mixtures were skipped ({reasons}). Check the levels of the voices and settings.")
+            raise MixtureError(
+                f"{folder.name}: all {len(rows)} mixtures were skipped ({reasons}). Check the levels of the voices and"
+                " settings."
+            )
         pd.DataFrame(kept, columns=COLUMNS).to_csv(folder / "manifest.csv", index=False)
         skipped[split] = {row["index"]: row["skipped"] for row in rows if row["skipped"]}
     for split in SPLITS:
@@ -233,7 +258,9 @@ def _write_manifests(building):
 
 
 def _summary(out, complete=False):
-    """A row a split: mixtures, skipped, target speakers, minutes, mean SIR and SNR (dB), share hard, share with background."""
+    """A row a split: mixtures, skipped, target speakers, minutes, mean SIR and SNR (dB), share hard, share with
+    background.
+    """
     table, record = [], json.loads((out / "settings.json").read_text())
     minutes = record["settings"]["segment_seconds"] / 60
     for split in SPLITS:
@@ -242,10 +269,19 @@ def _summary(out, complete=False):
         manifest = read_manifest(out, split)
         if complete:
             _all_there(split_folder(out, split), manifest["index"])
-        table.append(dict(split=split, mixtures=len(manifest), skipped=len(record["skipped"][split]),
-                          speakers=manifest["speaker"].nunique(), minutes=len(manifest) * minutes, sir_db=manifest["sir_db"].mean(),
-                          snr_db=manifest["snr_db"].mean(), share_hard=(manifest["difficulty"] == "hard").mean(),
-                          share_background=(manifest["background"] != "none").mean()))
+        table.append(
+            dict(
+                split=split,
+                mixtures=len(manifest),
+                skipped=len(record["skipped"][split]),
+                speakers=manifest["speaker"].nunique(),
+                minutes=len(manifest) * minutes,
+                sir_db=manifest["sir_db"].mean(),
+                snr_db=manifest["snr_db"].mean(),
+                share_hard=(manifest["difficulty"] == "hard").mean(),
+                share_background=(manifest["background"] != "none").mean(),
+            )
+        )
     return pd.DataFrame(table)
 
 
@@ -253,8 +289,10 @@ def _all_there(folder, indices):
     for place, name in FOLDERS.values():
         there = {path.name for path in (folder / place).glob("*.wav")}
         if missing := [index for index in indices if f"{name}_{index:06d}.wav" not in there]:
-            raise DatasetError(f"{folder / place}: {name}_{missing[0]:06d}.wav is missing (index {missing[0]}; {len(missing)} in all). "
-                               "Build again with overwrite=True.")
+            raise DatasetError(
+                f"{folder / place}: {name}_{missing[0]:06d}.wav is missing (index {missing[0]}; {len(missing)} in all)."
+                " Build again with overwrite=True."
+            )
 
 
 def _key(folder):
@@ -267,9 +305,15 @@ def _key(folder):
 
 def _may_replace(out, overwrite):
     if _key(out) is None:
-        raise MixtureError(f"{out}: holds files that were not built here (no settings.json); they are left alone. Choose another folder.")
+        raise MixtureError(
+            f"{out}: holds files that were not built here (no settings.json); they are left alone. Choose another"
+            " folder."
+        )
     if not overwrite:
-        raise MixtureError(f"{out}: holds a dataset of other settings or voices. Choose another folder, or replace it with overwrite=True.")
+        raise MixtureError(
+            f"{out}: holds a dataset of other settings or voices. Choose another folder, or replace it with"
+            " overwrite=True."
+        )
 
 
 def _recover(out, replaced):

@@ -2,6 +2,7 @@
 
 Waves are float32 `(samples,)` at 16 kHz.
 """
+
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,18 @@ def coloured(rng, samples):
     """Noise whose power falls with frequency as 1/f^a, a drawn from 0 (white) to 2 (brown), `(samples,)`, RMS 1."""
     exponent = rng.uniform(0.0, 2.0)
     spectrum = np.fft.rfft(rng.standard_normal(samples))
-    frequency = np.maximum(np.arange(len(spectrum)) / len(spectrum), 60 / 8000)  # flat below 60 Hz: no rumble that nobody hears
+    frequency = np.maximum(
+        np.arange(len(spectrum)) / len(spectrum), 60 / 8000
+    )  # flat below 60 Hz: no rumble that nobody hears
     wave = np.fft.irfft(spectrum * frequency ** (-exponent / 2), samples)
-    return (wave / np.sqrt(np.mean(wave ** 2))).astype(np.float32)
+    return (wave / np.sqrt(np.mean(wave**2))).astype(np.float32)
 
 
 def music_folder(choice="auto"):
-    """The folder of background music as text, or None. `auto`: the music on hold of the Debian voices, where it can be had."""
+    """The folder of background music as text, or None.
+
+    `auto`: the music on hold of the Debian voices, where it can be had.
+    """
     if choice != "auto":
         return choice
     from lib.data import voices
@@ -34,16 +40,24 @@ def music_folder(choice="auto"):
 
 
 def files(folder, root):
-    """Audio files anywhere below `folder` by name `root/path/below/it`, sorted. Raises `ValueError` where there is none."""
+    """Audio files anywhere below `folder` by name `root/path/below/it`, sorted.
+
+    Raises `ValueError` where there is none.
+    """
     folder = Path(folder)
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    found = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
     if not found:
-        raise ValueError(f"{folder}: no audio file here or below; expected {', '.join(sorted(SUFFIXES))}. Check the path.")
+        raise ValueError(
+            f"{folder}: no audio file here or below; expected {', '.join(sorted(SUFFIXES))}. Check the path."
+        )
     return [f"{root}/{path.relative_to(folder).as_posix()}" for path in found]
 
 
 def by_split(names, seed):
-    """`names` shared out 80/10/10 as split -> list of (name, from, to), with from and to as shares of the file's length.
+    """`names` shared out 80/10/10 as split -> list of (name, from, to), with from and to as shares of the file's
+    length.
 
     So no stretch of a background is heard in two splits: with many files by file, with few by time within each.
     """
@@ -55,7 +69,9 @@ def by_split(names, seed):
 
 
 def cut(rng, spans, library, samples):
-    """(file, offset, samples, at, gain) tuples that cover `samples` from one of `spans`; a short background is repeated."""
+    """(file, offset, samples, at, gain) tuples that cover `samples` from one of `spans`; a short background is
+    repeated.
+    """
     for _ in range(20):
         name, low, high = spans[int(rng.integers(len(spans)))]
         wave, level = library.wave(name)
@@ -64,7 +80,9 @@ def cut(rng, spans, library, samples):
         if length < 160:
             continue
         offset = first + int(rng.integers(0, last - first - length + 1))
-        if np.any(wave[offset: offset + length]):
+        if np.any(wave[offset : offset + length]):
             gain = 10 ** (-level / 20)
             return [(name, offset, min(length, samples - at), at, gain) for at in range(0, samples, length)]
-    raise ValueError(f"{library.path(name)}: no sound to be found in these backgrounds after 20 tries. Take the silent files out.")
+    raise ValueError(
+        f"{library.path(name)}: no sound to be found in these backgrounds after 20 tries. Take the silent files out."
+    )

@@ -1,4 +1,7 @@
-"""Who and what mixtures can be drawn from: the recordings of each speaker by split, and the backgrounds there are files for."""
+"""Who and what mixtures can be drawn from: the recordings of each speaker by split, and the backgrounds there are files
+for.
+"""
+
 import hashlib
 import os
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ class MixtureError(ValueError):
 @dataclass
 class Pools:
     """Files are named `root/path/below/it`; `roots` says where each root lies."""
+
     roots: dict  # root -> folder
     voices: dict  # split -> speaker -> {file: seconds}
     targets: dict  # split -> speakers with recordings enough for a target and an enrollment, in the seed's order
@@ -30,7 +34,10 @@ class Pools:
 
 
 def make_pools(voices, settings):
-    """`Pools` of a table of voices (columns speaker, path, seconds, split). Raises `MixtureError`, naming what is at fault."""
+    """`Pools` of a table of voices (columns speaker, path, seconds, split).
+
+    Raises `MixtureError`, naming what is at fault.
+    """
     _check_table(voices)
     voices = voices[voices["seconds"] >= MIN_PIECE / SR]
     root = _common_folder(voices["path"])
@@ -43,8 +50,11 @@ def make_pools(voices, settings):
         _check_split(split, by_split[split], targets[split], settings)
     pools = Pools({"voices": root}, by_split, targets, left_out, {}, {}, [])
     if left_out:
-        pools.notes.append(f"Left out as targets, {len(left_out)} speaker(s) with too few recordings for a segment of {settings.segment_seconds:g} s "
-                           f"and an enrollment of {settings.enrollment_seconds[0]:g} s from other recordings: {', '.join(left_out)}.")
+        pools.notes.append(
+            f"Left out as targets, {len(left_out)} speaker(s) with too few recordings for a segment of"
+            f" {settings.segment_seconds:g} s and an enrollment of {settings.enrollment_seconds[0]:g} s from other"
+            f" recordings: {', '.join(left_out)}."
+        )
     _add_backgrounds(pools, settings)
     return pools
 
@@ -58,8 +68,11 @@ def can_be_target(seconds, settings):
         seconds = sorted(seconds)
         count = int(np.searchsorted(np.cumsum(seconds), enrollment)) + 1
         return sum(seconds[count:]) >= segment
-    return any(sum(chosen) >= enrollment and sum(seconds) - sum(chosen) >= segment
-               for count in range(1, len(seconds)) for chosen in combinations(seconds, count))
+    return any(
+        sum(chosen) >= enrollment and sum(seconds) - sum(chosen) >= segment
+        for count in range(1, len(seconds))
+        for chosen in combinations(seconds, count)
+    )
 
 
 def _check_table(voices):
@@ -79,16 +92,20 @@ def _check_split(split, speakers, targets, settings):
     if not settings.count(split, len(targets)) and (settings.per_speaker == 0 or not speakers):
         return
     if len(speakers) < 2 or not targets:
-        raise MixtureError(f"{split}: expected at least 2 speakers, one of them with enough recordings for target and enrollment; got "
-                           f"{len(speakers)} ({', '.join(speakers) or 'none'}). Six people or more fill three splits; with fewer, set "
-                           f"{split.lower()}=0 to leave this split out.")
+        raise MixtureError(
+            f"{split}: expected at least 2 speakers, one of them with enough recordings for target and enrollment; got "
+            f"{len(speakers)} ({', '.join(speakers) or 'none'}). Six people or more fill three splits; with fewer, set "
+            f"{split.lower()}=0 to leave this split out."
+        )
 
 
 def _common_folder(paths):
     try:
         return Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths]))
     except ValueError as error:
-        raise MixtureError(f"the voices share no folder ({error}). Put them on one drive; an empty table has none either.") from error
+        raise MixtureError(
+            f"the voices share no folder ({error}). Put them on one drive; an empty table has none either."
+        ) from error
 
 
 def _recordings(voices, root):
@@ -131,4 +148,6 @@ def _add_backgrounds(pools, settings):
         pools.backgrounds[kind] = getattr(settings, f"{kind}_share")
     pools.backgrounds = {kind: share for kind, share in pools.backgrounds.items() if share > 0}
     if missing:
-        pools.notes.append(f"No background of: {', '.join(missing)}; its share falls to: {', '.join(pools.backgrounds) or 'none'}.")
+        pools.notes.append(
+            f"No background of: {', '.join(missing)}; its share falls to: {', '.join(pools.backgrounds) or 'none'}."
+        )

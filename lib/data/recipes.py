@@ -1,8 +1,10 @@
 """What one mixture is made of (`draw`) and how it sounds (`render`); the first is choice, the second arithmetic.
 
-A recipe is a dict of plain values (it fits in a manifest row): which samples of which files, at which level ratios. Waves
-are float32 `(samples,)` in [-1, 1] at 16 kHz. A file is named `root/path/below/it`, so that a dataset outlives a moved cache.
+A recipe is a dict of plain values (it fits in a manifest row): which samples of which files, at which level ratios.
+Waves are float32 `(samples,)` in [-1, 1] at 16 kHz. A file is named `root/path/below/it`, so that a dataset outlives a
+moved cache.
 """
+
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +26,7 @@ SILENT_RELATIVE_DB = -25.0
 
 class Piece(NamedTuple):
     """`samples` samples of `file` from `offset` on, put at sample `at` of a segment, times `gain`."""
+
     file: str
     offset: int
     samples: int
@@ -36,9 +39,12 @@ class NotEnough(Exception):
 
 
 class Library:
-    """Waves by name, decoded at 16 kHz, the latest `limit` bytes kept in memory. `roots`: first word of a name -> folder."""
+    """Waves by name, decoded at 16 kHz, the latest `limit` bytes kept in memory.
 
-    def __init__(self, roots, limit=2 ** 28):
+    `roots`: first word of a name -> folder.
+    """
+
+    def __init__(self, roots, limit=2**28):
         self.roots, self.limit = {name: Path(folder) for name, folder in roots.items()}, limit
         self.kept, self.bytes = OrderedDict(), 0
 
@@ -58,10 +64,12 @@ class Library:
         return self.kept[file]
 
 
-# --- choice ---------------------------------------------------------------------------------------------------------------
+# --- choice
+
 
 def draw(settings, pools, library, split, index):
-    """The recipe of mixture `index` (from 1) of `split`; depends on these and the seed alone, not on what was drawn before.
+    """The recipe of mixture `index` (from 1) of `split`; depends on these and the seed alone, not on what was drawn
+    before.
 
     Raises `NotEnough` where the speaker drawn cannot fill an audible segment.
     """
@@ -72,9 +80,16 @@ def draw(settings, pools, library, split, index):
     others = [name for name in voices if name != speaker]
     count = min(int(rng.integers(settings.interferers[0], settings.interferers[1] + 1)), len(others))
     interferers = [others[k] for k in rng.choice(len(others), count, replace=False)]
-    recipe = dict(index=index, speaker=speaker, interferers=interferers, target_pieces=target, enrollment_pieces=enrollment,
-                  interferer_pieces=[_talk(rng, voices[name], library, settings) for name in interferers],
-                  samples=settings.samples, level_dbfs=settings.level_dbfs)
+    recipe = dict(
+        index=index,
+        speaker=speaker,
+        interferers=interferers,
+        target_pieces=target,
+        enrollment_pieces=enrollment,
+        interferer_pieces=[_talk(rng, voices[name], library, settings) for name in interferers],
+        samples=settings.samples,
+        level_dbfs=settings.level_dbfs,
+    )
     recipe.update(_ratios(rng, settings, count))
     recipe.update(_background(rng, settings, pools, library, split, {speaker, *interferers}))
     recipe["room"] = rooms.draw(rng, 1 + count) if rng.random() < settings.room_share else None
@@ -89,7 +104,9 @@ def _enrollment_and_target(rng, files, library, settings):
         if attempt >= TRIES // 2:  # a speaker with few recordings: the short ones make the enrollment
             order.sort(key=files.get)
         low, high = settings.enrollment_seconds
-        enrollment = fill(rng, order, library, round(rng.uniform(low, high) * SR), (ENROLLMENT_GAP, ENROLLMENT_GAP), round(low * SR))
+        enrollment = fill(
+            rng, order, library, round(rng.uniform(low, high) * SR), (ENROLLMENT_GAP, ENROLLMENT_GAP), round(low * SR)
+        )
         used = {piece.file for piece in enrollment or ()}
         rest = [name for name in (names[k] for k in rng.permutation(len(names))) if name not in used]
         target = enrollment and fill(rng, rest, library, settings.samples, settings.gap_samples)
@@ -111,7 +128,8 @@ def _talk(rng, files, library, settings):
 def fill(rng, order, library, samples, gaps, speech=0):
     """Pieces of the recordings in `order`, with `gaps` (low, high) samples between, until `samples` are covered.
 
-    A recording that is longer than what is left gives a random cut. `speech`: at least so many samples besides the gaps.
+    A recording that is longer than what is left gives a random cut. `speech`: at least so many samples besides the
+    gaps.
     Returns None when the recordings do not suffice. Silent recordings and cuts are passed over.
     """
     pieces, at, spoken = [], 0, 0
@@ -128,19 +146,24 @@ def fill(rng, order, library, samples, gaps, speech=0):
 
 
 def _cut(rng, file, library, samples, at):
-    """At most `samples` audible samples of `file` as a `Piece` with the gain that levels it to 0 dBFS RMS; None if silent."""
+    """At most `samples` audible samples of `file` as a `Piece` with the gain that levels it to 0 dBFS RMS; None if
+    silent.
+    """
     wave, level = library.wave(file)
     samples = min(samples, len(wave))
     for _ in range(8 if samples < len(wave) else 1):
         offset = int(rng.integers(0, len(wave) - samples + 1))
-        cut = float(audio.rms_db(wave[offset: offset + samples]))
+        cut = float(audio.rms_db(wave[offset : offset + samples]))
         if samples and cut > max(SILENT_DB, level + SILENT_RELATIVE_DB):
             return Piece(file, offset, samples, at, 10 ** (-level / 20))
     return None
 
 
 def _ratios(rng, settings, count):
-    """How loud each interferer is: RMS over the target's RMS; with `sir_db` given, the ratio of the target to them all."""
+    """How loud each interferer is:
+
+    RMS over the target's RMS; with `sir_db` given, the ratio of the target to them all.
+    """
     hard = bool(rng.random() < settings.hard_share)
     low, high = settings.hard_ratio if hard else settings.easy_ratio
     ratios = [float(rng.uniform(low, high)) for _ in range(count)]
@@ -159,7 +182,7 @@ def _background(rng, settings, pools, library, split, speakers):
     ratio = settings.background_ratio if settings.snr_db is None else 10 ** (-rng.uniform(*settings.snr_db) / 20)
     recipe.update(background=kind, background_ratio=float(ratio))
     if kind == "noise":
-        recipe["noise_seed"] = int(rng.integers(2 ** 31))
+        recipe["noise_seed"] = int(rng.integers(2**31))
     elif kind == "babble":
         names = [name for name in pools.voices["Train"] if name not in speakers]
         talkers = rng.choice(len(names), min(int(rng.integers(4, 8)), len(names)), replace=False)
@@ -170,25 +193,32 @@ def _background(rng, settings, pools, library, split, speakers):
     return recipe
 
 
-# --- arithmetic -----------------------------------------------------------------------------------------------------------
+# --- arithmetic
+
 
 def assemble(pieces, library, samples, raw=False):
-    """`pieces` put in their places in a segment of `samples` samples, faded at their ends; `raw`: without their gains."""
+    """`pieces` put in their places in a segment of `samples` samples, faded at their ends;
+
+    `raw`: without their gains.
+    """
     segment = np.zeros(samples, dtype=np.float32)
     for piece in pieces:
-        wave = library.wave(piece.file)[0][piece.offset: piece.offset + piece.samples] * np.float32(1.0 if raw else piece.gain)
+        wave = library.wave(piece.file)[0][piece.offset : piece.offset + piece.samples] * np.float32(
+            1.0 if raw else piece.gain
+        )
         ramp = np.linspace(0, 1, min(FADE, len(wave) // 2), dtype=np.float32)
         wave[: len(ramp)] *= ramp
-        wave[len(wave) - len(ramp):] *= ramp[::-1]
+        wave[len(wave) - len(ramp) :] *= ramp[::-1]
         room = wave[: samples - piece.at]
-        segment[piece.at: piece.at + len(room)] += room
+        segment[piece.at : piece.at + len(room)] += room
     return segment
 
 
 def render(recipe, library):
     """The parts of one mixture: `(parts, facts)`, float32 `(samples,)` each.
 
-    `parts`: mix, target, interferers (a list), noise, enrollment, where mix = target + the interferers + noise, as it is
+    `parts`: mix, target, interferers (a list), noise, enrollment, where mix = target + the interferers + noise, as it
+    is
     written. In a simulated room the target is what the microphone would hear of it alone, reverberation included.
     `facts`: gains, SIR and SNR as they came out (dB), the target's level before and after (dBFS), the common scale.
     """
@@ -209,7 +239,13 @@ def render(recipe, library):
     peak = max(np.abs(sum(np.float32(g) * wave for g, wave in zip(gains, sources))).max(), np.abs(target * gain).max())
     scale = min(1.0, 0.99 / float(peak))
     target, *others, noise = [np.float32(g * scale) * wave for g, wave in zip(gains, sources)]
-    parts = dict(mix=sum(others, target) + noise, target=target, interferers=others, noise=noise, enrollment=_enrollment(recipe, library))
+    parts = dict(
+        mix=sum(others, target) + noise,
+        target=target,
+        interferers=others,
+        noise=noise,
+        enrollment=_enrollment(recipe, library),
+    )
     raw = assemble(recipe["target_pieces"], library, samples, raw=True)
     return parts, _facts(parts, raw, [g * scale for g in gains], scale)
 
@@ -217,7 +253,10 @@ def render(recipe, library):
 def _noise(recipe, library, samples):
     if recipe["background"] == "noise":
         return noises.coloured(np.random.default_rng(recipe["noise_seed"]), samples)
-    return sum((assemble(pieces, library, samples) for pieces in recipe["background_pieces"]), np.zeros(samples, dtype=np.float32))
+    return sum(
+        (assemble(pieces, library, samples) for pieces in recipe["background_pieces"]),
+        np.zeros(samples, dtype=np.float32),
+    )
 
 
 def _enrollment(recipe, library):
@@ -228,10 +267,18 @@ def _enrollment(recipe, library):
 def _facts(parts, raw, gains, scale):
     talk = sum(parts["interferers"])
     level, after = audio.rms_db, audio.rms_db(parts["target"])
-    facts = dict(sir_db=after - level(talk), snr_db=after - level(parts["noise"]) if parts["noise"].any() else None,
-                 scale=scale, target_gain=gains[0], interferer_gains=gains[1:-1], background_gain=gains[-1],
-                 level_before_db=level(raw), level_after_db=after, mix_level_db=level(parts["mix"]),
-                 enrollment_seconds=len(parts["enrollment"]) / SR)
+    facts = dict(
+        sir_db=after - level(talk),
+        snr_db=after - level(parts["noise"]) if parts["noise"].any() else None,
+        scale=scale,
+        target_gain=gains[0],
+        interferer_gains=gains[1:-1],
+        background_gain=gains[-1],
+        level_before_db=level(raw),
+        level_after_db=after,
+        mix_level_db=level(parts["mix"]),
+        enrollment_seconds=len(parts["enrollment"]) / SR,
+    )
     return {name: float(value) if isinstance(value, np.floating) else value for name, value in facts.items()}
 
 

@@ -2,10 +2,12 @@
 
     Dataset/Train_Dataset/shards/{index.csv, 00000.tar, 00001.tar, ...}
 
-A shard is a plain tar of `000001.mix.wav, 000001.clean.wav, 000001.enrollment.wav, 000002...` (the layout that webdataset reads too);
-index.csv holds where each file lies, so that reading stays random-access. `python -m lib.data.shards Dataset Train` packs a split;
-`lib.data.dataset.open_dataset` then reads the shards. `--measure` says what they bring on this disk.
+A shard is a plain tar of `000001.mix.wav, 000001.clean.wav, 000001.enrollment.wav, 000002...` (the layout that
+webdataset reads too); index.csv holds where each file lies, so that reading stays random-access. `python -m
+lib.data.shards Dataset Train` packs a split; `lib.data.dataset.open_dataset` then reads the shards. `--measure` says
+what they bring on this disk.
 """
+
 import argparse
 import io
 import os
@@ -32,9 +34,11 @@ def shard_folder(folder, split):
 
 
 def pack(folder, split, per_shard=1000, progress=True):
-    """Pack the mixtures of a split into shards beside its folders; returns their folder. What is there already is replaced at the end.
+    """Pack the mixtures of a split into shards beside its folders; returns their folder. What is there already is
+    replaced at the end.
 
-    Raises `DatasetError` as `check_dataset` does. The files themselves stay; delete Clean, Mix and Target once you trust the shards.
+    Raises `DatasetError` as `check_dataset` does. The files themselves stay; delete Clean, Mix and Target once you
+    trust the shards.
     """
     pairs, out = check_dataset(folder, [split], deep=False), shard_folder(folder, split)
     stage, rows = out.with_name(f".shards-{os.getpid()}"), []
@@ -43,7 +47,7 @@ def pack(folder, split, per_shard=1000, progress=True):
         for first in tqdm(range(0, len(pairs), per_shard), desc=f"pack {split}", disable=not progress):
             name = f"{first // per_shard:05d}.tar"
             with tarfile.open(stage / name, "w", format=tarfile.USTAR_FORMAT) as tar:
-                for row in pairs.iloc[first: first + per_shard].itertuples():
+                for row in pairs.iloc[first : first + per_shard].itertuples():
                     found = {"index": row.index, "shard": name}
                     for kind in NAMES.values():
                         path = getattr(row, kind)
@@ -77,7 +81,12 @@ class ShardedMixtures(torch.utils.data.Dataset):
     def __getitem__(self, place):
         row = self.rows[place]
         waves = {name: self._wave(row, kind) for name, kind in NAMES.items()}
-        return dict(mix=waves["mix"][: self.samples], target=waves["target"][: self.samples], enrollment=waves["enrollment"], index=int(row["index"]))
+        return dict(
+            mix=waves["mix"][: self.samples],
+            target=waves["target"][: self.samples],
+            enrollment=waves["enrollment"],
+            index=int(row["index"]),
+        )
 
     def __getstate__(self):
         return {**self.__dict__, "_open": {}}
@@ -85,29 +94,36 @@ class ShardedMixtures(torch.utils.data.Dataset):
     def _wave(self, row, kind):
         key = (os.getpid(), row["shard"])  # a file opened before a fork would share its position
         if key not in self._open:
-            self._open[key] = open(self.folder / row["shard"], "rb", buffering=0)
+            self._open[key] = open(self.folder / row["shard"], "rb", buffering=0)  # noqa: SIM115  (stays open)
         file = self._open[key]
         file.seek(row[f"{kind}_at"])
         data = file.read(row[f"{kind}_bytes"])
         try:
             wave, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise DatasetError(f"{self.folder / row['shard']}: {kind} of index {row['index']} cannot be decoded ({error}). Pack the split "
-                               "again: python -m lib.data.shards.") from error
+            raise DatasetError(
+                f"{self.folder / row['shard']}: {kind} of index {row['index']} cannot be decoded ({error}). Pack the"
+                " split again: python -m lib.data.shards."
+            ) from error
         wave = wave.mean(1)
         return torch.from_numpy(wave if rate == SR else audio.resample(wave, rate, SR))
 
 
 def measure(folder, split, reads=2000, seed=0):
     """Mixtures a second, read one by one in random order, from files and from shards, in turns: a DataFrame."""
-    sources = {"files": MixtureDataset(check_dataset(folder, [split], deep=False)), "shards": ShardedMixtures(shard_folder(folder, split))}
+    sources = {
+        "files": MixtureDataset(check_dataset(folder, [split], deep=False)),
+        "shards": ShardedMixtures(shard_folder(folder, split)),
+    }
     rng, rows = np.random.default_rng(seed), []
-    for turn in range(3):
+    for _turn in range(3):
         for name, data in sources.items():
             places, started = rng.integers(len(data), size=reads // 3), time.perf_counter()
             for place in places:
                 data[int(place)]
-            rows.append({"from": name, "mixtures": len(data), "a_second": len(places) / (time.perf_counter() - started)})
+            rows.append(
+                {"from": name, "mixtures": len(data), "a_second": len(places) / (time.perf_counter() - started)}
+            )
     return pd.DataFrame(rows).groupby(["from", "mixtures"], as_index=False)["a_second"].median()
 
 
@@ -117,7 +133,9 @@ def _remove(folder):
 
 def main(arguments=None):
     """The command line: pack, or measure."""
-    parser = argparse.ArgumentParser(prog="python -m lib.data.shards", description="Pack the mixtures of a split into shards.")
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.data.shards", description="Pack the mixtures of a split into shards."
+    )
     parser.add_argument("dataset", type=Path)
     parser.add_argument("split", choices=("Train", "Val", "Test"))
     parser.add_argument("--per-shard", type=int, default=1000, help="mixtures a shard")

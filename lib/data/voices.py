@@ -1,9 +1,10 @@
 """Where voices come from: one table for all sources, one row a recording.
 
-Columns of every source: `speaker, path, seconds, source, language, licence, sex` (F, M, C a child, ? unknown). The committed
-table of the source `debian` also fixes `split`, and gives `content` (a hash of what is heard) and `origin` (file in its package).
-`splits.split_by_speaker` adds `split` to the others.
+Columns of every source: `speaker, path, seconds, source, language, licence, sex` (F, M, C a child, ? unknown). The
+committed table of the source `debian` also fixes `split`, and gives `content` (a hash of what is heard) and `origin`
+(file in its package). `splits.split_by_speaker` adds `split` to the others.
 """
+
 import shutil
 import warnings
 from pathlib import Path
@@ -17,15 +18,24 @@ from lib.data.debian import OWN_SOURCES, VoicesError
 SOURCES = ("auto", "debian", "librispeech", "folder")
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 COLUMNS = ["speaker", "path", "seconds", "source", "language", "licence", "sex"]
-GIGABYTES = {"dev-clean": 0.34, "dev-other": 0.31, "test-clean": 0.35, "test-other": 0.33, "train-clean-100": 6.3,
-             "train-clean-360": 23, "train-other-500": 30}
+GIGABYTES = {
+    "dev-clean": 0.34,
+    "dev-other": 0.31,
+    "test-clean": 0.35,
+    "test-other": 0.33,
+    "train-clean-100": 6.3,
+    "train-clean-360": 23,
+    "train-other-500": 30,
+}
 
 
 def load(source="auto", root=None, progress=True, **options):
     """The table of voices of `source`: `debian`, `librispeech`, `folder`, or `auto`.
 
-    `auto` is `folder` where a `root` is given, else `debian` where apt is there, else `librispeech`. `root`: the folder of one's
-    own recordings, or where LibriSpeech lies or is to be put. options: those of the source's function. Raises `VoicesError`.
+    `auto` is `folder` where a `root` is given, else `debian` where apt is there, else `librispeech`. `root`: the folder
+    of one's
+    own recordings, or where LibriSpeech lies or is to be put. options: those of the source's function. Raises
+    `VoicesError`.
     """
     if source not in SOURCES:
         raise VoicesError(f"unknown source of voices {source!r}; known are {', '.join(SOURCES)}.")
@@ -36,12 +46,16 @@ def load(source="auto", root=None, progress=True, **options):
     if source == "librispeech":
         return librispeech(root, progress=progress, **options)
     if root is None:
-        raise VoicesError("the source `folder` needs `root`: a folder that holds one folder of recordings for each speaker.")
+        raise VoicesError(
+            "the source `folder` needs `root`: a folder that holds one folder of recordings for each speaker."
+        )
     return folder(root, **options)
 
 
 def debian(progress=True, workers=None):
-    """Human recordings out of Debian packages, curated and split in `voices_debian.csv`; about 400 MB are fetched on first use."""
+    """Human recordings out of Debian packages, curated and split in `voices_debian.csv`; about 400 MB are fetched on
+    first use.
+    """
     return _debian.load(progress, workers=workers)
 
 
@@ -51,20 +65,24 @@ def debian_is_cached():
 
 
 def background_music(progress=True):
-    """Paths of music to mix in behind speech (16 kHz mono FLAC, CC-BY-SA-3.0), from a Debian package; an empty list without apt."""
+    """Paths of music to mix in behind speech (16 kHz mono FLAC, CC-BY-SA-3.0), from a Debian package; an empty list
+    without apt.
+    """
     try:
         return _debian.background_music(progress)
     except VoicesError as error:
-        warnings.warn(f"no background music: {error}")
+        warnings.warn(f"no background music: {error}", stacklevel=2)
         return []
 
 
-# --- LibriSpeech ---------------------------------------------------------------------------------------------------------
+# --- LibriSpeech
+
 
 def librispeech(root=None, subset="dev-clean", progress=True):
     """Read English from audiobooks (LibriSpeech, Panayotov et al. 2015; CC-BY-4.0), one row an utterance.
 
-    root: the folder that holds `LibriSpeech/<subset>/<speaker>/<chapter>/*.flac` (default: in the cache), downloaded through
+    root: the folder that holds `LibriSpeech/<subset>/<speaker>/<chapter>/*.flac` (default: in the cache), downloaded
+    through
     torchaudio where it is not there. Raises `VoicesError` when it can neither be found nor downloaded.
     """
     if subset not in GIGABYTES:
@@ -75,7 +93,17 @@ def librispeech(root=None, subset="dev-clean", progress=True):
     rows = []
     for path in sorted(found.glob("*/*/*.flac")):
         speaker = path.parts[-3]
-        rows.append((f"librispeech-{speaker}", str(path), _seconds(path), "librispeech", "en", "CC-BY-4.0", sexes.get(speaker, "?")))
+        rows.append(
+            (
+                f"librispeech-{speaker}",
+                str(path),
+                _seconds(path),
+                "librispeech",
+                "en",
+                "CC-BY-4.0",
+                sexes.get(speaker, "?"),
+            )
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -88,7 +116,9 @@ def _subset_folder(base, subset):
 
 
 def _download_librispeech(base, subset, progress):
-    """Download and unpack into a folder of its own, then move into place: an interrupted download leaves no half of a subset."""
+    """Download and unpack into a folder of its own, then move into place: an interrupted download leaves no half of a
+    subset.
+    """
     from torchaudio.datasets import LIBRISPEECH
 
     import lib  # noqa: F401  (makes torchaudio importable)
@@ -102,8 +132,9 @@ def _download_librispeech(base, subset, progress):
         LIBRISPEECH(str(part), url=subset, download=True)
     except (OSError, RuntimeError) as error:  # no network, no space, a wrong checksum
         raise VoicesError(
-            f"LibriSpeech {subset} is not in {base} and could not be downloaded ({error}). Run again with a network; or download "
-            f"{subset}.tar.gz by hand (openslr.org/12), unpack it and give its folder as `root`; or {OWN_SOURCES}."
+            f"LibriSpeech {subset} is not in {base} and could not be downloaded ({error}). Run again with a network; or"
+            f" download {subset}.tar.gz by hand (openslr.org/12), unpack it and give its folder as `root`; or"
+            f" {OWN_SOURCES}."
         ) from error
     target = base / "LibriSpeech" / subset
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +146,9 @@ def _download_librispeech(base, subset, progress):
 
 
 def _librispeech_sexes(path):
-    """speaker -> F or M from LibriSpeech's SPEAKERS.TXT (`id | sex | subset | ...`, comments after ;); empty where it is not there."""
+    """speaker -> F or M from LibriSpeech's SPEAKERS.TXT (`id | sex | subset | ...`, comments after ;); empty where it
+    is not there.
+    """
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -123,12 +156,14 @@ def _librispeech_sexes(path):
     return {field[0]: field[1] for field in fields if len(field) > 2}
 
 
-# --- one's own recordings ------------------------------------------------------------------------------------------------
+# --- one's own recordings
+
 
 def folder(root, skip_bad=False, language="?", licence="?"):
     """One's own recordings: `root/speaker_name/*.{wav,flac,mp3,ogg,m4a}`, any rate and channels, one row a file.
 
-    Files are decoded when they are used; here their headers are read. Raises `VoicesError` naming each file that is empty or no
+    Files are decoded when they are used; here their headers are read. Raises `VoicesError` naming each file that is
+    empty or no
     audio; `skip_bad=True` leaves those out with a warning.
     """
     root = Path(root).expanduser()
@@ -144,12 +179,16 @@ def folder(root, skip_bad=False, language="?", licence="?"):
         else:
             bad.append(path)
     if bad and not skip_bad:
-        raise VoicesError(f"no audio can be read from {', '.join(map(str, bad[:10]))}{' ...' * (len(bad) > 10)} ({len(bad)} files: empty, "
-                          "damaged, or not audio). Remove or replace them, or load with skip_bad=True.")
+        raise VoicesError(
+            f"no audio can be read from {', '.join(map(str, bad[:10]))}{' ...' * (len(bad) > 10)} ({len(bad)} files:"
+            " empty, damaged, or not audio). Remove or replace them, or load with skip_bad=True."
+        )
     if bad:
-        warnings.warn(f"skipped {len(bad)} unreadable files: {', '.join(map(str, bad[:10]))}")
+        warnings.warn(f"skipped {len(bad)} unreadable files: {', '.join(map(str, bad[:10]))}", stacklevel=2)
     if not rows:
-        raise VoicesError(f"{root}: no recordings found. Expected speaker_name/*.{{wav,flac,mp3,ogg,m4a}}, one folder a speaker.")
+        raise VoicesError(
+            f"{root}: no recordings found. Expected speaker_name/*.{{wav,flac,mp3,ogg,m4a}}, one folder a speaker."
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

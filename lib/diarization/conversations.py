@@ -1,10 +1,12 @@
-"""Conversations simulated from single voices, with exact labels: who speaks when is drawn, then the voices are laid there.
+"""Conversations simulated from single voices, with exact labels: who speaks when is drawn, then the voices are laid
+there.
 
-Waves are float32 `(samples,)` at 16 kHz; times in seconds. The recordings of a person follow each other inside a turn, with short
-breaths between; a turn is one line of the RTTM. Two styles are ready: `STUDIO`, what the starter was trained on, and `MEETING`, the
-domain to adapt to. Distributions: log-normal turn lengths, exponential pauses and overlaps, as dialogue corpora roughly show
-(Heldner and Edlund, "Pauses, gaps and overlaps in conversations", J. Phonetics 38, 2010).
+Waves are float32 `(samples,)` at 16 kHz; times in seconds. The recordings of a person follow each other inside a turn,
+with short breaths between; a turn is one line of the RTTM. Two styles are ready: `STUDIO`, what the starter was trained
+on, and `MEETING`, the domain to adapt to. Distributions: log-normal turn lengths, exponential pauses and overlaps, as
+dialogue corpora roughly show (Heldner and Edlund, "Pauses, gaps and overlaps in conversations", J. Phonetics 38, 2010).
 """
+
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +23,9 @@ from lib.runs import read_json, write_json, write_text
 SR = 16000
 SETS = {"train": "Train", "dev": "Val", "test": "Test"}  # set -> split of the voices: nobody is in two
 LEAST_SECONDS = 25.0  # s of recordings a person needs to take part
-EDGE_DB = 35.0  # a recording's ends fainter than this below its loudest part are cut off, so that a turn begins with speech
+EDGE_DB = (
+    35.0  # a recording's ends fainter than this below its loudest part are cut off, so that a turn begins with speech
+)
 FADE = int(0.01 * SR)
 SOUND, FILTER_DELAY = 343.0, 40  # m/s; samples by which pyroomacoustics delays every response
 
@@ -47,7 +51,10 @@ class Style:
     level_db: tuple = (-3.0, 3.0)  # dB, each person's level
     snr_db: tuple | None = None  # dB, speech over background; None: no background
     room_share: float = 0.0  # of the conversations, in a simulated room
-    speed: tuple = (1.0, 1.0)  # each person played faster or slower by this factor, pitch and all: makes new voices out of few
+    speed: tuple = (
+        1.0,
+        1.0,
+    )  # each person played faster or slower by this factor, pitch and all: makes new voices out of few
 
     def __post_init__(self):
         low, high = self.people
@@ -62,13 +69,25 @@ class Style:
 
 
 STUDIO = Style()
-MEETING = Style("meeting", turn_seconds=1.8, turn_spread=0.8, pause_seconds=0.35, overlap_chance=0.4, overlap_seconds=0.7, aside_chance=0.15,
-                level_db=(-6.0, 6.0), snr_db=(6.0, 18.0), room_share=1.0)
+MEETING = Style(
+    "meeting",
+    turn_seconds=1.8,
+    turn_spread=0.8,
+    pause_seconds=0.35,
+    overlap_chance=0.4,
+    overlap_seconds=0.7,
+    aside_chance=0.15,
+    level_db=(-6.0, 6.0),
+    snr_db=(6.0, 18.0),
+    room_share=1.0,
+)
 
 
 @dataclass
 class Conversation:
-    """wave `(samples,)`; turns: list of `Turn`; voices: speaker -> that person's part of the wave, `(samples,)`; facts: what was drawn."""
+    """wave `(samples,)`; turns: list of `Turn`; voices: speaker -> that person's part of the wave, `(samples,)`; facts:
+    what was drawn.
+    """
 
     wave: np.ndarray
     turns: list
@@ -88,11 +107,14 @@ def overlap(turns):
     return twice / speech if speech else 0.0
 
 
-# --- who speaks when ---------------------------------------------------------------------------------------------------------
+# --- who speaks when
+
 
 def plan(rng, style, people):
-    """Turns of a conversation of `people` (a list of names) by `style`, in whole milliseconds; nobody overlaps themselves."""
-    ends, turns = {name: -1.0 for name in people}, []
+    """Turns of a conversation of `people` (a list of names) by `style`, in whole milliseconds; nobody overlaps
+    themselves.
+    """
+    ends, turns = dict.fromkeys(people, -1.0), []
     at, speaker = rng.uniform(0.1, 1.0), people[int(rng.integers(len(people)))]
     while True:
         length = float(np.clip(style.turn_seconds * np.exp(style.turn_spread * rng.standard_normal()), 0.4, 12.0))
@@ -121,7 +143,8 @@ def _aside(rng, turn, others, ends, turns):
         ends[name] = turns[-1].end
 
 
-# --- the sound ---------------------------------------------------------------------------------------------------------------
+# --- the sound
+
 
 class Voices:
     """The recordings of each person of a split, read when needed and kept."""
@@ -147,19 +170,25 @@ def _trim(wave, frame=160):
         return wave
     levels = audio.rms_db(wave[: count * frame].reshape(count, frame))
     loud = np.flatnonzero(levels > levels.max() - EDGE_DB)
-    return wave[loud[0] * frame: (loud[-1] + 1) * frame]
+    return wave[loud[0] * frame : (loud[-1] + 1) * frame]
 
 
 def simulate(style, voices, seed=0, music=()):
     """One conversation by `style` out of `voices` (`Voices` of one split); the same seed gives the same samples.
 
-    music: pieces `(samples,)` that may be the background beside coloured noise. Raises `ConversationError` with too few people.
+    music: pieces `(samples,)` that may be the background beside coloured noise. Raises `ConversationError` with too few
+    people.
     """
     if len(voices.people) < style.people[1]:
-        raise ConversationError(f"a conversation of up to {style.people[1]} people needs as many voices with {LEAST_SECONDS:g} s or more; found "
-                                f"{len(voices.people)} ({', '.join(voices.people)}). Add recordings, or lower people.")
+        raise ConversationError(
+            f"a conversation of up to {style.people[1]} people needs as many voices with {LEAST_SECONDS:g} s or more;"
+            f" found {len(voices.people)} ({', '.join(voices.people)}). Add recordings, or lower people."
+        )
     rng = np.random.default_rng(seed)
-    people = [str(name) for name in rng.choice(voices.people, rng.integers(style.people[0], style.people[1] + 1), replace=False)]
+    people = [
+        str(name)
+        for name in rng.choice(voices.people, rng.integers(style.people[0], style.people[1] + 1), replace=False)
+    ]
     turns = plan(rng, style, people)
     samples, parts = round(style.seconds * SR), {}
     for name in dict.fromkeys(turn.speaker for turn in turns):
@@ -178,7 +207,12 @@ def simulate(style, voices, seed=0, music=()):
         facts["snr_db"] = round(float(rng.uniform(*style.snr_db)), 2)
         wave = wave + _background(rng, wave, facts["snr_db"], music)
     gain = min(1.0, 0.9 / max(float(np.abs(wave).max(initial=0.0)), 1e-9))
-    return Conversation((wave * gain).astype(np.float32), turns, {name: (part * gain).astype(np.float32) for name, part in parts.items()}, facts)
+    return Conversation(
+        (wave * gain).astype(np.float32),
+        turns,
+        {name: (part * gain).astype(np.float32) for name, part in parts.items()},
+        facts,
+    )
 
 
 def _stock(rng, voices, name, speed=1.0):
@@ -198,17 +232,17 @@ def _utter(rng, stock, samples):
         end = at + len(wave)
         if samples - end < 0.2 * SR:  # no room for a breath and another word
             if at:  # this one ends the turn
-                out[samples - len(wave):] = wave
+                out[samples - len(wave) :] = wave
             else:  # it begins the turn too; a bit of the next fills the rest
                 out[:end] = wave
                 rest = next(stock)[: samples - end]
-                out[samples - len(rest):] = rest
+                out[samples - len(rest) :] = rest
             break
         out[at:end] = wave
         at = end + int(rng.uniform(0.05, 0.15) * SR)
     ramp = np.linspace(0, 1, min(FADE, samples // 2), dtype=np.float32)
     out[: len(ramp)] *= ramp
-    out[samples - len(ramp):] *= ramp[::-1]
+    out[samples - len(ramp) :] *= ramp[::-1]
     return out
 
 
@@ -218,7 +252,7 @@ def _in_room(parts, room):
     for number, (dry, wet, source) in enumerate(zip(parts, heard, room["sources"])):
         delay = round(np.linalg.norm(np.subtract(source, room["microphone"])) / SOUND * SR) + FILTER_DELAY
         wet = np.concatenate([wet[delay:], np.zeros(delay, np.float32)])
-        heard[number] = wet * (np.sqrt(np.mean(dry ** 2)) / max(np.sqrt(np.mean(wet ** 2)), 1e-9))
+        heard[number] = wet * (np.sqrt(np.mean(dry**2)) / max(np.sqrt(np.mean(wet**2)), 1e-9))
     return heard
 
 
@@ -230,13 +264,17 @@ def _background(rng, wave, snr_db, music):
     return audio.set_level(noises.coloured(rng, len(wave)), level)
 
 
-# --- on disk -----------------------------------------------------------------------------------------------------------------
+# --- on disk
+
 
 def build(table, root, style=MEETING, counts=None, seed=0, overwrite=False, progress=True):
-    """Write conversations into `root` in pyannote.database's form (see `lib.diarization.protocols`); returns the facts of each, by set.
+    """Write conversations into `root` in pyannote.database's form (see `lib.diarization.protocols`); returns the facts
+    of each, by set.
 
-    table: voices with `split`; train, dev and test are drawn from Train, Val and Test people. counts: set -> conversations. What is there
-    already by the same style, counts, seed and voices is kept; other conversations are an error, unless `overwrite`, and foreign data always.
+    table: voices with `split`; train, dev and test are drawn from Train, Val and Test people. counts: set ->
+    conversations. What is there
+    already by the same style, counts, seed and voices is kept; other conversations are an error, unless `overwrite`,
+    and foreign data always.
     """
     from tqdm.auto import tqdm
 
@@ -248,13 +286,18 @@ def build(table, root, style=MEETING, counts=None, seed=0, overwrite=False, prog
         if there["facts"] and there["asked"] == json.loads(json.dumps(asked)):
             return there["facts"]
         if there["facts"] and not overwrite:
-            raise ConversationError(f"{root}: other conversations are there already. Pass overwrite=True to replace them, or choose another folder.")
+            raise ConversationError(
+                f"{root}: other conversations are there already. Pass overwrite=True to replace them, or choose another"
+                " folder."
+            )
     elif root.exists() and any(root.iterdir()):
-        raise ConversationError(f"{root}: holds data that was not made here, and is left alone. Choose another folder, or use it as it is.")
+        raise ConversationError(
+            f"{root}: holds data that was not made here, and is left alone. Choose another folder, or use it as it is."
+        )
     write_json(record, {"asked": asked, "facts": None})  # so that an interrupted making is known for what it is
     facts = {}
     with tqdm(total=sum(counts.values()), desc=f"{style.name} conversations", disable=not progress) as bar:
-        for number, (part, count) in enumerate(counts.items()):
+        for _number, (part, count) in enumerate(counts.items()):
             voices, facts[part] = Voices(table[table["split"] == SETS[part]]), {}
             for k in range(count):
                 uri = f"{style.name}_{part}_{k:03d}"
@@ -280,9 +323,25 @@ def write(root, part, uri, conversation):
 
 
 def _fingerprint(table):
-    names = sorted(f"{speaker} {Path(path).name} {split}" for speaker, path, split in zip(table["speaker"], table["path"], table["split"]))
+    names = sorted(
+        f"{speaker} {Path(path).name} {split}"
+        for speaker, path, split in zip(table["speaker"], table["path"], table["split"])
+    )
     return hashlib.sha1("\n".join(names).encode()).hexdigest()[:12]
 
 
-__all__ = ["Conversation", "ConversationError", "MEETING", "STUDIO", "Style", "Voices", "build", "conversation_seed", "overlap", "plan", "replace",
-           "simulate", "write"]
+__all__ = [
+    "MEETING",
+    "STUDIO",
+    "Conversation",
+    "ConversationError",
+    "Style",
+    "Voices",
+    "build",
+    "conversation_seed",
+    "overlap",
+    "plan",
+    "replace",
+    "simulate",
+    "write",
+]

@@ -1,7 +1,10 @@
-"""Speaker encoders that are at hand offline, in the form pyannote's diarization pipeline takes: wave and mask in, one vector out.
+"""Speaker encoders that are at hand offline, in the form pyannote's diarization pipeline takes: wave and mask in, one
+vector out.
 
-Waves are float32 `(batch, 1, samples)` at 16 kHz; a mask `(batch, frames)` says in which frames of the window the person speaks.
+Waves are float32 `(batch, 1, samples)` at 16 kHz; a mask `(batch, frames)` says in which frames of the window the
+person speaks.
 """
+
 import warnings
 
 import torch
@@ -24,9 +27,11 @@ class EncoderError(ValueError):
 
 
 class Voiceprint(Model):
-    """Only the speech under the mask is heard, so that a window with two people gives two vectors. A silent mask gives NaN.
+    """Only the speech under the mask is heard, so that a window with two people gives two vectors. A silent mask gives
+    NaN.
 
-    kind: resemblyzer (a d-vector network, its weights in the package) or xvector (the speaker encoder of chapter 2's starter).
+    kind: resemblyzer (a d-vector network, its weights in the package) or xvector (the speaker encoder of chapter 2's
+    starter).
     """
 
     def __init__(self, kind="resemblyzer", starter="pretrained/starter"):
@@ -47,7 +52,9 @@ class Voiceprint(Model):
         if waveforms.shape[-1] < SHORTEST * SR:
             raise ValueError(f"a voice is known by {SHORTEST:g} s or more; got {waveforms.shape[-1] / SR:.2f} s.")
         weights = torch.ones(len(waveforms), 1) if weights is None else weights
-        heard = torch.nn.functional.interpolate(weights[:, None].float(), waveforms.shape[-1], mode="nearest")[:, 0] > 0.5
+        heard = (
+            torch.nn.functional.interpolate(weights[:, None].float(), waveforms.shape[-1], mode="nearest")[:, 0] > 0.5
+        )
         out = torch.full((len(waveforms), self.dimension), float("nan"))
         active = [k for k in range(len(waveforms)) if heard[k].any()]
         if active:

@@ -1,9 +1,12 @@
-"""Segmentation models of pyannote.audio: the project's small PyanNet and the public one, what of them trains, and what augments.
+"""Segmentation models of pyannote.audio: the project's small PyanNet and the public one, what of them trains, and what
+augments.
 
-A segmentation model hears a window of a few seconds and says, frame by frame, which of up to three local speakers talks. Importing this
-module turns pyannote's usage reports off (nothing is sent anywhere) and makes torchaudio importable. Audio always goes in as
-`{"waveform": (1, samples), "sample_rate": 16000}`, read by `lib.audio`, so torchcodec and FFmpeg's libraries are not needed.
+A segmentation model hears a window of a few seconds and says, frame by frame, which of up to three local speakers
+talks. Importing this module turns pyannote's usage reports off (nothing is sent anywhere) and makes torchaudio
+importable. Audio always goes in as `{"waveform": (1, samples), "sample_rate": 16000}`, read by `lib.audio`, so
+torchcodec and FFmpeg's libraries are not needed.
 """
+
 import logging
 import os
 import warnings
@@ -28,7 +31,9 @@ from lib.training import freezing
 PUBLIC = "pyannote/segmentation-3.0"
 STARTER = "pretrained/diarization"
 SR = 16000
-SMALL = dict(sincnet={"stride": 20}, lstm={"hidden_size": 64, "num_layers": 2}, linear={"hidden_size": 64, "num_layers": 2})
+SMALL = dict(
+    sincnet={"stride": 20}, lstm={"hidden_size": 64, "num_layers": 2}, linear={"hidden_size": 64, "num_layers": 2}
+)
 WINDOW, LOCAL_SPEAKERS = 5.0, 3  # s a window; people told apart inside it
 STRATEGIES = {  # name -> the groups that train; the classifier always does
     "classifier": ("classifier",),
@@ -48,8 +53,14 @@ def new(config=None, window=WINDOW, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = PyanNet(**(config or SMALL))
-        model.specifications = Specifications(problem=Problem.MULTI_LABEL_CLASSIFICATION, resolution=Resolution.FRAME, duration=window,
-                                              min_duration=window, classes=[f"speaker#{k + 1}" for k in range(LOCAL_SPEAKERS)], permutation_invariant=True)
+        model.specifications = Specifications(
+            problem=Problem.MULTI_LABEL_CLASSIFICATION,
+            resolution=Resolution.FRAME,
+            duration=window,
+            min_duration=window,
+            classes=[f"speaker#{k + 1}" for k in range(LOCAL_SPEAKERS)],
+            permutation_invariant=True,
+        )
         model.build()
     return model.eval()
 
@@ -62,16 +73,29 @@ def save(model, folder):
     config = {name: dict(model.hparams[name]) for name in ("sincnet", "lstm", "linear")}
     config["sincnet"].pop("sample_rate", None)
     config["lstm"].pop("batch_first", None)
-    write_json(folder / "config.json", {**config, "window_seconds": model.specifications.duration, "local_speakers": len(model.specifications.classes)})
-    tensors = {name: value.detach().half().contiguous() for name, value in model.state_dict().items() if not name.startswith(("powerset", "validation_metric"))}
+    write_json(
+        folder / "config.json",
+        {
+            **config,
+            "window_seconds": model.specifications.duration,
+            "local_speakers": len(model.specifications.classes),
+        },
+    )
+    tensors = {
+        name: value.detach().half().contiguous()
+        for name, value in model.state_dict().items()
+        if not name.startswith(("powerset", "validation_metric"))
+    }
     save_file(tensors, folder / "model.safetensors")
 
 
 def load(source=STARTER, token=None, progress=True):
-    """A segmentation model in eval mode: a folder that `save` wrote, pyannote's own (a checkpoint, or a folder of the hub with its
+    """A segmentation model in eval mode: a folder that `save` wrote, pyannote's own (a checkpoint, or a folder of the
+    hub with its
     pytorch_model.bin, which is a pickle: only from people you trust), or a name on the Hugging Face hub.
 
-    `pyannote/segmentation-3.0` needs a token of an account that has accepted its terms; without one, or without network, a line says
+    `pyannote/segmentation-3.0` needs a token of an account that has accepted its terms; without one, or without
+    network, a line says
     what to do and the starter is used instead.
     """
     source = str(source)
@@ -79,7 +103,9 @@ def load(source=STARTER, token=None, progress=True):
         return Model.from_pretrained(place(source) / "pytorch_model.bin").eval()
     if place(source).is_dir():
         if not (place(source) / "config.json").is_file():
-            raise ModelError(f"{source}: neither config.json (this project's models) nor pytorch_model.bin (pyannote's) is in there.")
+            raise ModelError(
+                f"{source}: neither config.json (this project's models) nor pytorch_model.bin (pyannote's) is in there."
+            )
         config = read_json(place(source) / "config.json")
         if len(weights := list(place(source).glob("*.safetensors"))) != 1:
             raise ModelError(f"{source}: expected one .safetensors file beside config.json; found {len(weights)}.")
@@ -89,7 +115,9 @@ def load(source=STARTER, token=None, progress=True):
     if place(source).is_file():
         return Model.from_pretrained(place(source)).eval()
     if source == STARTER or source.startswith((".", "/")):
-        raise ModelError(f"{source}: no such folder or checkpoint. `python -m lib.pretraining.diarization OUT` makes a starter.")
+        raise ModelError(
+            f"{source}: no such folder or checkpoint. `python -m lib.pretraining.diarization OUT` makes a starter."
+        )
     return _from_hub(source, token)
 
 
@@ -114,8 +142,11 @@ def _from_hub(name, token):
         return model.eval()
     except Exception as error:  # the hub's client raises a family of its own, and the network another
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        print(f"{name} is not to be had: {reason}. To use it, accept its terms on its page on huggingface.co, make an access token there, and set the "
-              f"environment variable HF_TOKEN (or run `hf auth login`). Used instead: the offline starter in {STARTER}.")
+        print(
+            f"{name} is not to be had: {reason}. To use it, accept its terms on its page on huggingface.co, make an"
+            " access token there, and set the environment variable HF_TOKEN (or run `hf auth login`). Used instead:"
+            f" the offline starter in {STARTER}."
+        )
         return load(STARTER)
 
 
@@ -126,7 +157,15 @@ class quiet:
         self.caught = warnings.catch_warnings()
         self.caught.__enter__()
         warnings.simplefilter("ignore")
-        self.loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning.pytorch.utilities.rank_zero")]
+        self.loggers = [
+            logging.getLogger(name)
+            for name in (
+                "lightning.pytorch",
+                "lightning.fabric",
+                "pytorch_lightning",
+                "lightning.pytorch.utilities.rank_zero",
+            )
+        ]
         self.levels = [logger.level for logger in self.loggers]
         for logger in self.loggers:
             logger.setLevel(logging.ERROR)
@@ -137,21 +176,29 @@ class quiet:
         self.caught.__exit__(*error)
 
 
-# --- what trains -----------------------------------------------------------------------------------------------------------------
+# --- what trains
+
 
 def groups_of(model):
     """The parts of a PyanNet by name, in the order of the signal."""
     sincnet = model.sincnet
-    groups = {"filters": [sincnet.wav_norm1d, sincnet.conv1d[0]], "convolutions": [*sincnet.conv1d[1:], sincnet.norm1d], "lstm": model.lstm}
+    groups = {
+        "filters": [sincnet.wav_norm1d, sincnet.conv1d[0]],
+        "convolutions": [*sincnet.conv1d[1:], sincnet.norm1d],
+        "lstm": model.lstm,
+    }
     groups |= {"linear": model.linear} if hasattr(model, "linear") else {}
     return groups | {"classifier": model.classifier}
 
 
 def freeze(model, strategy="all but the filters"):
-    """Freeze a PyanNet by one of `STRATEGIES`, first by pyannote's own calls, then so that the modes hold whatever calls `train()`.
+    """Freeze a PyanNet by one of `STRATEGIES`, first by pyannote's own calls, then so that the modes hold whatever
+    calls `train()`.
 
-    pyannote's `freeze_by_name` sets frozen modules to eval mode once, and the next `model.train()` puts them back. Returns the table of
-    `lib.training.freezing`; its attribute `frozen_by_pyannote` has the names that pyannote's calls gave back. Raises `FreezeError`.
+    pyannote's `freeze_by_name` sets frozen modules to eval mode once, and the next `model.train()` puts them back.
+    Returns the table of
+    `lib.training.freezing`; its attribute `frozen_by_pyannote` has the names that pyannote's calls gave back. Raises
+    `FreezeError`.
     """
     if strategy not in STRATEGIES:
         raise freezing.FreezeError(f"unknown strategy {strategy!r}; known are: {', '.join(STRATEGIES)}")
@@ -166,10 +213,12 @@ def freeze(model, strategy="all but the filters"):
     return table
 
 
-# --- augmentation ------------------------------------------------------------------------------------------------------------------
+# --- augmentation
+
 
 def augmentation(noise=True, room=True, gain=True, rooms=12, seed=0, chance=0.5):
-    """A torch-audiomentations transform for training windows: coloured noise, simulated rooms (pyroomacoustics), gain; or None.
+    """A torch-audiomentations transform for training windows: coloured noise, simulated rooms (pyroomacoustics), gain;
+    or None.
 
     Each is applied to a window with `chance`. Labels stay, because responses begin with the direct sound.
     """
@@ -197,7 +246,9 @@ def augmentation(noise=True, room=True, gain=True, rooms=12, seed=0, chance=0.5)
 
 
 def responses(count, seed=0, seconds=0.4):
-    """Impulse responses of `count` simulated rooms `(count, samples)`, beginning with the direct sound, of equal energy."""
+    """Impulse responses of `count` simulated rooms `(count, samples)`, beginning with the direct sound, of equal
+    energy.
+    """
     from lib.data import rooms
 
     rng, out = np.random.default_rng(seed), np.zeros((count, int(seconds * SR)), np.float32)
@@ -206,6 +257,6 @@ def responses(count, seed=0, seconds=0.4):
     for row in out:
         (wet,) = rooms.place([click], rooms.draw(rng, 1), SR)
         first = int(np.argmax(np.abs(wet)))
-        row[:] = wet[first: first + len(row)]
-        row /= np.sqrt(np.sum(row ** 2))
+        row[:] = wet[first : first + len(row)]
+        row /= np.sqrt(np.sum(row**2))
     return torch.from_numpy(out)

@@ -1,8 +1,11 @@
-"""Who spoke when in a whole recording: pyannote's pipeline with what is at hand offline, applied, scored, and its thresholds tuned.
+"""Who spoke when in a whole recording: pyannote's pipeline with what is at hand offline, applied, scored, and its
+thresholds tuned.
 
-A segmentation model tells up to three people apart inside each window; a speaker encoder gives each of them a vector; clustering says
-which vectors are one person; the windows are put together. Times in seconds. Scores are by pyannote.metrics: no collar, overlap counts.
+A segmentation model tells up to three people apart inside each window; a speaker encoder gives each of them a vector;
+clustering says which vectors are one person; the windows are put together. Times in seconds. Scores are by
+pyannote.metrics: no collar, overlap counts.
 """
+
 import functools
 import warnings
 from pathlib import Path
@@ -28,11 +31,15 @@ with warnings.catch_warnings():
 
 SR = 16000
 LINKAGE = "average"  # of cosine distances; pyannote's own default, centroid, found one or two people where four spoke
-UNTUNED = {  # the middle for the segmentation; for the clustering a distance that suits Resemblyzer's vectors on clean speech
+# the middle for the segmentation; for the clustering a distance that suits Resemblyzer's vectors on clean speech
+UNTUNED = {
     "segmentation": {"threshold": 0.5, "min_duration_off": 0.0},
     "clustering": {"method": LINKAGE, "threshold": 0.2, "min_cluster_size": 5},
 }
-SEARCH = {"threshold": (0.05, 0.45), "min_cluster_size": (2, 10)}  # where tuning looks: pyannote's 0 to 2 fits any encoder and wastes most trials
+SEARCH = {
+    "threshold": (0.05, 0.45),
+    "min_cluster_size": (2, 10),
+}  # where tuning looks: pyannote's 0 to 2 fits any encoder and wastes most trials
 SILENT_DB = -70.0
 PARTS = ("confusion", "false alarm", "missed detection")
 
@@ -42,13 +49,24 @@ class DiarizationError(ValueError):
 
 
 class Diarizer(SpeakerDiarization):
-    """pyannote's own pipeline. Without a PLDA, which would be a download; and its oracle clustering works again (4.0.7 asks it for vectors)."""
+    """pyannote's own pipeline.
+
+    Without a PLDA, which would be a download; and its oracle clustering works again (4.0.7 asks it for vectors).
+    """
 
     def __init__(self, segmentation, encoder="resemblyzer", step=0.2, clustering="AgglomerativeClustering"):
         oracle = clustering == "OracleClustering"
-        super().__init__(legacy=True, segmentation=segmentation, segmentation_step=step, segmentation_batch_size=32,
-                         embedding=None if oracle else _encoder(encoder), embedding_exclude_overlap=True, embedding_batch_size=24,
-                         clustering=clustering, plda=PLDA.__new__(PLDA))
+        super().__init__(
+            legacy=True,
+            segmentation=segmentation,
+            segmentation_step=step,
+            segmentation_batch_size=32,
+            embedding=None if oracle else _encoder(encoder),
+            embedding_exclude_overlap=True,
+            embedding_batch_size=24,
+            clustering=clustering,
+            plda=PLDA.__new__(PLDA),
+        )
         if oracle:
             self._embedding = SimpleNamespace(dimension=0)  # looked at where nobody speaks
 
@@ -62,7 +80,8 @@ def _encoder(kind):
 
 
 def pipeline(segmentation, encoder="resemblyzer", parameters=None, step=0.2):
-    """pyannote's diarization pipeline on a segmentation model and an offline speaker encoder, with `parameters` (default `UNTUNED`).
+    """pyannote's diarization pipeline on a segmentation model and an offline speaker encoder, with `parameters`
+    (default `UNTUNED`).
 
     step: how far the window moves, as a share of its length; smaller is finer and slower.
     """
@@ -86,28 +105,48 @@ def _fitting(made, parameters):
 
 
 def diarize(made, recording, sr=SR, num_speakers=None):
-    """Who speaks when in a file or a wave `(samples,)`: a pyannote `Annotation`. The number of people is found, or given.
+    """Who speaks when in a file or a wave `(samples,)`: a pyannote `Annotation`. The number of people is found, or
+    given.
 
-    Silence gives an empty annotation and a warning; a recording shorter than the model's window is padded, with a warning. Raises
+    Silence gives an empty annotation and a warning; a recording shorter than the model's window is padded, with a
+    warning. Raises
     `DiarizationError` for an impossible number of people, `AudioError` for a file that cannot be read.
     """
-    if num_speakers is not None and (isinstance(num_speakers, bool) or not isinstance(num_speakers, (int, np.integer)) or num_speakers < 1):
-        raise DiarizationError(f"num_speakers is {num_speakers!r}; give a whole number from 1 on, or None to have the number found.")
+    if num_speakers is not None and (
+        isinstance(num_speakers, bool) or not isinstance(num_speakers, (int, np.integer)) or num_speakers < 1
+    ):
+        raise DiarizationError(
+            f"num_speakers is {num_speakers!r}; give a whole number from 1 on, or None to have the number found."
+        )
     named = isinstance(recording, (str, Path))
     uri = Path(recording).stem if named else "recording"
     wave = audio.read(recording, SR) if named else audio.resample(np.asarray(recording, dtype=np.float32), sr, SR)
     if not wave.size or audio.rms_db(wave) < SILENT_DB:
-        warnings.warn(f"{uri}: silent ({audio.rms_db(wave) if wave.size else audio.SILENCE_DB:.0f} dBFS), so nobody speaks. Was the microphone on?", stacklevel=2)
+        warnings.warn(
+            f"{uri}: silent ({audio.rms_db(wave) if wave.size else audio.SILENCE_DB:.0f} dBFS), so nobody speaks. Was"
+            " the microphone on?",
+            stacklevel=2,
+        )
         return Annotation(uri=uri)
     window = made._segmentation.model.specifications.duration
     if len(wave) < window * SR:
-        warnings.warn(f"{uri}: {len(wave) / SR:.1f} s is shorter than the model's window of {window:g} s; silence is appended, and people are hard to "
-                      "tell apart in so little.", stacklevel=2)
-    return apply(made, {"uri": uri, "waveform": torch.from_numpy(np.ascontiguousarray(wave))[None], "sample_rate": SR}, num_speakers)
+        warnings.warn(
+            f"{uri}: {len(wave) / SR:.1f} s is shorter than the model's window of {window:g} s; silence is appended,"
+            " and people are hard to tell apart in so little.",
+            stacklevel=2,
+        )
+    return apply(
+        made,
+        {"uri": uri, "waveform": torch.from_numpy(np.ascontiguousarray(wave))[None], "sample_rate": SR},
+        num_speakers,
+    )
 
 
 def apply(made, file, num_speakers=None):
-    """The pipeline's annotation of one of pyannote's files, within the file's length. The reference, where there is one, is not looked at."""
+    """The pipeline's annotation of one of pyannote's files, within the file's length.
+
+    The reference, where there is one, is not looked at.
+    """
     seconds = file["waveform"].shape[1] / file["sample_rate"]
     plain = {name: file[name] for name in ("uri", "waveform", "sample_rate")}
     if seconds < (window := made._segmentation.model.specifications.duration):
@@ -117,40 +156,62 @@ def apply(made, file, num_speakers=None):
         return made(plain, num_speakers=num_speakers).crop(Segment(0, seconds)).support()
 
 
-# --- scores ----------------------------------------------------------------------------------------------------------------------
+# --- scores
+
 
 def score(hypothesis, file):
-    """DER, its three parts and JER of one file, as shares; `speech` is the reference's speech in s, `found` the people found."""
+    """DER, its three parts and JER of one file, as shares; `speech` is the reference's speech in s, `found` the people
+    found.
+    """
     reference, uem = file["annotation"], file["annotated"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         parts = DiarizationErrorRate(collar=0.0, skip_overlap=False)(reference, hypothesis, uem=uem, detailed=True)
         jaccard = JaccardErrorRate(collar=0.0, skip_overlap=False)(reference, hypothesis, uem=uem)
     total = parts["total"]
-    return {"file": file["uri"], "DER": parts["diarization error rate"], **{name: parts[name] / total if total else float("nan") for name in PARTS},
-            "JER": jaccard, "speech": total, "people": len(reference.labels()), "found": len(hypothesis.labels())}
+    return {
+        "file": file["uri"],
+        "DER": parts["diarization error rate"],
+        **{name: parts[name] / total if total else float("nan") for name in PARTS},
+        "JER": jaccard,
+        "speech": total,
+        "people": len(reference.labels()),
+        "found": len(hypothesis.labels()),
+    }
 
 
 def evaluate(made, files, progress=True, label=""):
     """A row a file (see `score`) and the hypotheses, uri -> annotation."""
     from tqdm.auto import tqdm
 
-    hypotheses = {file["uri"]: apply(made, file) for file in tqdm(files, desc=f"diarizing {label}".strip(), disable=not progress)}
+    hypotheses = {
+        file["uri"]: apply(made, file) for file in tqdm(files, desc=f"diarizing {label}".strip(), disable=not progress)
+    }
     return pd.DataFrame([score(hypotheses[file["uri"]], file) for file in files]), hypotheses
 
 
 def summary(table, seed=0, draws=2000):
-    """DER and its parts over all files, weighted by their speech, JER as a mean; `low` and `high`: the DER's 95 % interval, files drawn anew."""
+    """DER and its parts over all files, weighted by their speech, JER as a mean; `low` and `high`: the DER's 95 %
+    interval, files drawn anew.
+    """
     weights = table["speech"].to_numpy()
     picks = np.random.default_rng(seed).integers(len(table), size=(draws, len(table)))
     errors = table["DER"].to_numpy() * weights
     low, high = np.quantile(errors[picks].sum(1) / weights[picks].sum(1), [0.025, 0.975])
-    return {"DER": float(errors.sum() / weights.sum()), "low": float(low), "high": float(high),
-            **{name: float((table[name] * weights).sum() / weights.sum()) for name in PARTS}, "JER": float(table["JER"].mean()), "files": len(table)}
+    return {
+        "DER": float(errors.sum() / weights.sum()),
+        "low": float(low),
+        "high": float(high),
+        **{name: float((table[name] * weights).sum() / weights.sum()) for name in PARTS},
+        "JER": float(table["JER"].mean()),
+        "files": len(table),
+    }
 
 
 def gain(before, after, seed=0, draws=2000):
-    """By how much the DER fell, relative to before, with a 95 % interval over the same files drawn anew: (mean, low, high)."""
+    """By how much the DER fell, relative to before, with a 95 % interval over the same files drawn anew: (mean, low,
+    high).
+    """
     if list(before["file"]) != list(after["file"]):
         raise DiarizationError("the two tables are of different files; score the same files before and after.")
     weights = before["speech"].to_numpy()
@@ -160,25 +221,42 @@ def gain(before, after, seed=0, draws=2000):
     return float(1 - second.sum() / first.sum()), float(low), float(high)
 
 
-# --- tuning ----------------------------------------------------------------------------------------------------------------------
+# --- tuning
 
-def tune(segmentation, files, out, encoder="resemblyzer", step=0.2, trials=(12, 16), seed=0, start=UNTUNED, progress=True):
-    """Choose the pipeline's thresholds on `files` (dev, never test) in two stages; returns the parameters, and writes `out`/tuned.json.
 
-    Stage 1: the segmentation threshold, with clustering taken from the reference (an oracle), so that only the segmentation counts.
-    Stage 2: the clustering threshold and least cluster size, with stage 1's result fixed. pyannote.pipeline's optimizer (Optuna's TPE)
-    keeps its trials in `out`; an interrupted tuning goes on there, a finished one is read. A model without a threshold of its own
-    (powerset) is tuned on the pause to bridge (min_duration_off) instead. start: the parameters of each stage's first trial.
+def tune(
+    segmentation, files, out, encoder="resemblyzer", step=0.2, trials=(12, 16), seed=0, start=UNTUNED, progress=True
+):
+    """Choose the pipeline's thresholds on `files` (dev, never test) in two stages; returns the parameters, and writes
+    `out`/tuned.json.
+
+    Stage 1: the segmentation threshold, with clustering taken from the reference (an oracle), so that only the
+    segmentation counts.
+    Stage 2: the clustering threshold and least cluster size, with stage 1's result fixed. pyannote.pipeline's optimizer
+    (Optuna's TPE)
+    keeps its trials in `out`; an interrupted tuning goes on there, a finished one is read. A model without a threshold
+    of its own
+    (powerset) is tuned on the pause to bridge (min_duration_off) instead. start: the parameters of each stage's first
+    trial.
     """
     from tqdm.auto import tqdm
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    asked = {"encoder": encoder, "step": step, "trials": list(trials), "seed": seed, "files": [file["uri"] for file in files],
-             "model": f"{runs.fingerprint(segmentation):08x}"}
+    asked = {
+        "encoder": encoder,
+        "step": step,
+        "trials": list(trials),
+        "seed": seed,
+        "files": [file["uri"] for file in files],
+        "model": f"{runs.fingerprint(segmentation):08x}",
+    }
     earlier = runs.read_json(out / "tuned.json") if (out / "tuned.json").is_file() else None
     if earlier and earlier["asked"] != asked:
-        raise runs.RunError(f"{out}: another tuning is there already (other model, files or settings). Choose another folder, or delete this one.")
+        raise runs.RunError(
+            f"{out}: another tuning is there already (other model, files or settings). Choose another folder, or delete"
+            " this one."
+        )
     if earlier and earlier["finished"]:
         return earlier["parameters"]
     runs.write_json(out / "tuned.json", {"asked": asked, "finished": False})
@@ -187,21 +265,43 @@ def tune(segmentation, files, out, encoder="resemblyzer", step=0.2, trials=(12, 
         first = Diarizer(segmentation, step=step, clustering="OracleClustering")
         first.freeze({"segmentation": {} if powerset else {"min_duration_off": 0.0}})
         name = "min_duration_off" if powerset else "threshold"
-        oracle = _stage(first, files, out / "segmentation.journal", trials[0], seed, {"segmentation": {name: start["segmentation"][name]}}, bar)
+        oracle = _stage(
+            first,
+            files,
+            out / "segmentation.journal",
+            trials[0],
+            seed,
+            {"segmentation": {name: start["segmentation"][name]}},
+            bar,
+        )
         second = Diarizer(segmentation, encoder, step)
-        second.clustering.threshold, second.clustering.min_cluster_size = Uniform(*SEARCH["threshold"]), Integer(*SEARCH["min_cluster_size"])
+        second.clustering.threshold, second.clustering.min_cluster_size = (
+            Uniform(*SEARCH["threshold"]),
+            Integer(*SEARCH["min_cluster_size"]),
+        )
         fixed = {"min_duration_off": 0.0, **oracle["params"]["segmentation"]}
         second.freeze({"segmentation": fixed, "clustering": {"method": LINKAGE}})
         begin = {"clustering": {name: start["clustering"][name] for name in SEARCH}}
         clustering = _stage(second, files, out / "clustering.journal", trials[1], seed, begin, bar)
     parameters = {"segmentation": fixed, "clustering": {"method": LINKAGE, **clustering["params"]["clustering"]}}
-    runs.write_json(out / "tuned.json", {"asked": asked, "finished": True, "parameters": parameters, "dev_der_oracle_clustering": oracle["loss"],
-                                         "dev_der": clustering["loss"], **runs.describe()})
+    runs.write_json(
+        out / "tuned.json",
+        {
+            "asked": asked,
+            "finished": True,
+            "parameters": parameters,
+            "dev_der_oracle_clustering": oracle["loss"],
+            "dev_der": clustering["loss"],
+            **runs.describe(),
+        },
+    )
     return parameters
 
 
 def _stage(made, files, journal, trials, seed, start, bar):
-    """Bring a study to `trials` trials, the first of them at `start`; returns its best loss and parameters. What is cached in files is dropped."""
+    """Bring a study to `trials` trials, the first of them at `start`; returns its best loss and parameters. What is
+    cached in files is dropped.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         optimizer = Optimizer(made, db=journal, study_name=journal.stem, seed=seed)
@@ -219,4 +319,17 @@ def _stage(made, files, journal, trials, seed, start, bar):
     return best
 
 
-__all__ = ["DiarizationError", "Diarizer", "UNTUNED", "apply", "defaults", "diarize", "evaluate", "gain", "pipeline", "score", "summary", "tune"]
+__all__ = [
+    "UNTUNED",
+    "DiarizationError",
+    "Diarizer",
+    "apply",
+    "defaults",
+    "diarize",
+    "evaluate",
+    "gain",
+    "pipeline",
+    "score",
+    "summary",
+    "tune",
+]

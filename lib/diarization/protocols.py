@@ -1,9 +1,12 @@
-"""Diarization data in pyannote.database's form: lists, waves, RTTM and UEM in folders, checked, and handed over as a protocol.
+"""Diarization data in pyannote.database's form: lists, waves, RTTM and UEM in folders, checked, and handed over as a
+protocol.
 
-    root/database.yml                       written here
-    root/{train,dev,test}.txt               a uri a line
-    root/{train,dev,test}/{wav,rttm,uem}/{uri}.*
+root/database.yml                       written here
+root/{train,dev,test}.txt               a uri a line
+root/{train,dev,test}/{wav,rttm,uem}/{uri}.*
 """
+
+import itertools
 import json
 import os
 from pathlib import Path
@@ -31,7 +34,9 @@ def uris(root, part):
     """The uris listed in `root/<part>.txt`."""
     path = Path(root) / f"{part}.txt"
     if not path.is_file():
-        raise DataError(f"{path}: no such file. It should list the recordings of this set, a name (without suffix) a line.")
+        raise DataError(
+            f"{path}: no such file. It should list the recordings of this set, a name (without suffix) a line."
+        )
     return path.read_text(encoding="utf-8").split()
 
 
@@ -48,12 +53,14 @@ def seconds_of(root, part, uri):
     return seconds_of_file(path)
 
 
-# --- the check ---------------------------------------------------------------------------------------------------------------
+# --- the check
+
 
 def problems(root, global_speakers=True):
     """Everything that does not fit, a text each; an empty list is good.
 
-    global_speakers: a name means one person in all files, so that nobody may be in two sets; False where names count a file's people.
+    global_speakers: a name means one person in all files, so that nobody may be in two sets; False where names count a
+    file's people.
     """
     found, sets, speakers = [], {}, {}
     for part in SETS:
@@ -73,15 +80,21 @@ def problems(root, global_speakers=True):
         if not names:
             found.append(f"{Path(root) / part}.txt: the list is empty.")
     if global_speakers:
-        found += [f"{speaker}: this speaker is in two sets, {' and '.join(f'{part} ({uri})' for part, uri in where.items())}. Keep people apart, or "
-                  "say global_speakers=False where names are per file." for speaker, where in speakers.items() if len(where) > 1]
+        found += [
+            f"{speaker}: this speaker is in two sets, {' and '.join(f'{part} ({uri})' for part, uri in where.items())}."
+            " Keep people apart, or say global_speakers=False where names are per file."
+            for speaker, where in speakers.items()
+            if len(where) > 1
+        ]
     return found
 
 
 def check(root, global_speakers=True):
     """Raise `DataError` with all `problems`; returns the number of recordings a set where there are none."""
     if found := problems(root, global_speakers):
-        raise DataError(f"{root}: {len(found)} problem(s).\n" + "\n".join(found[:20]) + ("\n..." if len(found) > 20 else ""))
+        raise DataError(
+            f"{root}: {len(found)} problem(s).\n" + "\n".join(found[:20]) + ("\n..." if len(found) > 20 else "")
+        )
     return {part: len(uris(root, part)) for part in SETS}
 
 
@@ -111,8 +124,10 @@ def _file_problems(root, part, uri, found):
             found.append(f"{uri}: a turn of {turn.speaker} ends at {turn.end:g} s, beyond the file's {seconds:.2f} s.")
     for speaker in {turn.speaker for turn in turns}:
         own = sorted(turn for turn in turns if turn.speaker == speaker)
-        if twice := [second for first, second in zip(own, own[1:]) if second.start < first.end - 1e-3]:
-            found.append(f"{uri}: turns of {speaker} overlap at {twice[0].start:g} s. Join them (lib.diarization.rttm.union).")
+        if twice := [second for first, second in itertools.pairwise(own) if second.start < first.end - 1e-3]:
+            found.append(
+                f"{uri}: turns of {speaker} overlap at {twice[0].start:g} s. Join them (lib.diarization.rttm.union)."
+            )
     return {turn.speaker for turn in turns}
 
 
@@ -125,7 +140,8 @@ def seconds_of_file(path):
         return len(audio.read(path, SR)) / SR
 
 
-# --- the protocol --------------------------------------------------------------------------------------------------------------
+# --- the protocol
+
 
 def write_database(root, global_speakers=True):
     """Write `root/database.yml` for the sets that are there; returns its path."""
@@ -133,11 +149,21 @@ def write_database(root, global_speakers=True):
     for part in SETS:
         suffixes = sorted({path.suffix for path in (root / part / "wav").glob("*") if path.suffix in SUFFIXES})
         lines += [f"    - {part}/wav/{{uri}}{suffix}" for suffix in suffixes]
-    lines += ["Protocols:", f"  {DATABASE}:", "    SpeakerDiarization:", f"      {PROTOCOL}:", f"        scope: {'global' if global_speakers else 'file'}"]
+    lines += [
+        "Protocols:",
+        f"  {DATABASE}:",
+        "    SpeakerDiarization:",
+        f"      {PROTOCOL}:",
+        f"        scope: {'global' if global_speakers else 'file'}",
+    ]
     for part, name in SETS.items():
         if (root / f"{part}.txt").is_file():
-            lines += [f"        {name}:", f"          uri: {part}.txt", f"          annotation: {part}/rttm/{{uri}}.rttm",
-                      f"          annotated: {part}/uem/{{uri}}.uem"]
+            lines += [
+                f"        {name}:",
+                f"          uri: {part}.txt",
+                f"          annotation: {part}/rttm/{{uri}}.rttm",
+                f"          annotated: {part}/uem/{{uri}}.uem",
+            ]
     write_text(root / "database.yml", "\n".join(lines) + "\n")
     return root / "database.yml"
 
@@ -145,7 +171,8 @@ def write_database(root, global_speakers=True):
 def protocol(root, waves=False):
     """The pyannote.database protocol of `root`, from its database.yml (written where it is missing).
 
-    waves: each file also carries `waveform` (1, samples) and `sample_rate`, read by soundfile or PyAV, so that no other decoder is needed.
+    waves: each file also carries `waveform` (1, samples) and `sample_rate`, read by soundfile or PyAV, so that no other
+    decoder is needed.
     """
     from pyannote.database import FileFinder
     from pyannote.database.registry import Registry
@@ -170,7 +197,9 @@ def waveform(path):
 
 
 def real_sample():
-    """The real conversation that pyannote.audio ships, 30 s of two people on the telephone with labels, as one of pyannote's files."""
+    """The real conversation that pyannote.audio ships, 30 s of two people on the telephone with labels, as one of
+    pyannote's files.
+    """
     import importlib.util
 
     from pyannote.core import Segment, Timeline
@@ -178,25 +207,46 @@ def real_sample():
 
     folder = Path(importlib.util.find_spec("pyannote.audio").origin).parent / "sample"
     wave = waveform(folder / "sample.wav")
-    return {"uri": "sample", "waveform": wave, "sample_rate": SR, "annotation": load_rttm(folder / "sample.rttm")["sample"],
-            "annotated": Timeline([Segment(0, wave.shape[1] / SR)])}
+    return {
+        "uri": "sample",
+        "waveform": wave,
+        "sample_rate": SR,
+        "annotation": load_rttm(folder / "sample.rttm")["sample"],
+        "annotated": Timeline([Segment(0, wave.shape[1] / SR)]),
+    }
 
 
-# --- for NeMo --------------------------------------------------------------------------------------------------------------------
+# --- for NeMo
+
 
 def nemo_manifest(root, part, path):
     """Write the set as NeMo's diarization manifest, a JSON object a line with absolute paths; returns its rows.
 
-    Fields: audio_filepath, offset, duration, label, text, num_speakers, rttm_filepath, uem_filepath. Source: NeMo's documentation on
+    Fields: audio_filepath, offset, duration, label, text, num_speakers, rttm_filepath, uem_filepath. Source: NeMo's
+    documentation on
     speaker diarization data sets.
     """
     rows = []
     for uri in uris(root, part):
-        wave, rttm, uem = audio_file(root, part, uri), Path(root) / part / "rttm" / f"{uri}.rttm", Path(root) / part / "uem" / f"{uri}.uem"
+        wave, rttm, uem = (
+            audio_file(root, part, uri),
+            Path(root) / part / "rttm" / f"{uri}.rttm",
+            Path(root) / part / "uem" / f"{uri}.uem",
+        )
         if wave is None:
             raise DataError(f"{uri}: no audio in {part}/wav, so it cannot stand in a manifest.")
         turns = read_rttm(rttm).get(uri, [])
-        rows.append({"audio_filepath": os.path.abspath(wave), "offset": 0, "duration": round(seconds_of_file(wave), 3), "label": "infer", "text": "-",
-                     "num_speakers": len({turn.speaker for turn in turns}), "rttm_filepath": os.path.abspath(rttm), "uem_filepath": os.path.abspath(uem)})
+        rows.append(
+            {
+                "audio_filepath": os.path.abspath(wave),
+                "offset": 0,
+                "duration": round(seconds_of_file(wave), 3),
+                "label": "infer",
+                "text": "-",
+                "num_speakers": len({turn.speaker for turn in turns}),
+                "rttm_filepath": os.path.abspath(rttm),
+                "uem_filepath": os.path.abspath(uem),
+            }
+        )
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return rows

@@ -1,9 +1,11 @@
 """Who spoke when, on disk: RTTM and UEM read and written, and the annotation formats of others turned into turns.
 
-A turn is `Turn(speaker, start, end)`, times in seconds from the beginning of the recording. Read are utterance lists in JSON (the
-conversation corpora of the National Institute of Korean Language and AI-Hub use such), Praat TextGrid (AliMeeting), Audacity labels
-and CSV (`lib.diarization.protocols.nemo_manifest` writes what NeMo's diarizers train on). Formats: NIST's RT-09 evaluation plan for RTTM and UEM.
+A turn is `Turn(speaker, start, end)`, times in seconds from the beginning of the recording. Read are utterance lists in
+JSON (the conversation corpora of the National Institute of Korean Language and AI-Hub use such), Praat TextGrid
+(AliMeeting), Audacity labels and CSV (`lib.diarization.protocols.nemo_manifest` writes what NeMo's diarizers train on).
+Formats: NIST's RT-09 evaluation plan for RTTM and UEM.
 """
+
 import csv
 import json
 import math
@@ -17,11 +19,27 @@ START = ("start", "start_time", "starttime", "begin", "onset", "from")
 END = ("end", "end_time", "endtime", "stop", "offset", "to")
 SECONDS = ("duration", "seconds", "length", "dur")
 UNITS = {"s": 1.0, "ms": 0.001}
-OTHER_TYPES = {"SPKR-INFO", "SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER", "EDIT", "SU", "IP", "CB", "A/P"}
+OTHER_TYPES = {
+    "SPKR-INFO",
+    "SEGMENT",
+    "NOSCORE",
+    "NO_RT_METADATA",
+    "LEXEME",
+    "NON-LEX",
+    "NON-SPEECH",
+    "FILLER",
+    "EDIT",
+    "SU",
+    "IP",
+    "CB",
+    "A/P",
+}
 
 
 class AnnotationError(ValueError):
-    """An annotation cannot be read or does not fit; the message names the file, the line where there is one, and what to do."""
+    """An annotation cannot be read or does not fit; the message names the file, the line where there is one, and what
+    to do.
+    """
 
 
 class Turn(NamedTuple):
@@ -30,7 +48,8 @@ class Turn(NamedTuple):
     end: float
 
 
-# --- RTTM and UEM ----------------------------------------------------------------------------------------------------------
+# --- RTTM and UEM
+
 
 def read_rttm(path):
     """uri -> its turns in order of time. Lines of other types than SPEAKER and comments (`;;`) are passed over.
@@ -43,23 +62,35 @@ def read_rttm(path):
         if not fields or line.startswith(";;") or fields[0] in OTHER_TYPES:
             continue
         if fields[0] != "SPEAKER" or not 8 <= len(fields) <= 10:
-            raise AnnotationError(f"{where}: expected `SPEAKER <uri> <channel> <start> <duration> <NA> <NA> <speaker> <NA> <NA>`; found {line[:80]!r}.")
+            raise AnnotationError(
+                f"{where}: expected `SPEAKER <uri> <channel> <start> <duration> <NA> <NA> <speaker> <NA> <NA>`; found"
+                f" {line[:80]!r}."
+            )
         start, seconds = _number(where, "the start", fields[3]), _number(where, "the duration", fields[4])
         if start < 0 or seconds <= 0:
-            raise AnnotationError(f"{where}: a turn begins at 0 or later and lasts longer than 0 s; found start {start:g}, duration {seconds:g}.")
+            raise AnnotationError(
+                f"{where}: a turn begins at 0 or later and lasts longer than 0 s; found start {start:g}, duration"
+                f" {seconds:g}."
+            )
         turns.setdefault(fields[1], []).append(Turn(fields[7], start, round(start + seconds, 6)))
     return {uri: sorted(found, key=lambda turn: (turn.start, turn.end)) for uri, found in turns.items()}
 
 
 def write_rttm(path, uri, turns):
     """Write the turns of one recording, times to the millisecond, whole or not at all."""
-    lines = [f"SPEAKER {_word(uri)} 1 {turn.start:.3f} {turn.end - turn.start:.3f} <NA> <NA> {_word(turn.speaker)} <NA> <NA>\n"
-             for turn in sorted(turns, key=lambda turn: (turn.start, turn.end))]
+    lines = [
+        f"SPEAKER {_word(uri)} 1 {turn.start:.3f} {turn.end - turn.start:.3f} <NA> <NA> {_word(turn.speaker)} <NA>"
+        " <NA>\n"
+        for turn in sorted(turns, key=lambda turn: (turn.start, turn.end))
+    ]
     write_text(path, "".join(lines))
 
 
 def read_uem(path):
-    """uri -> list of (start, end) in seconds: what of a recording is annotated, and scored. Errors as in `read_rttm`."""
+    """uri -> list of (start, end) in seconds:
+
+    what of a recording is annotated, and scored. Errors as in `read_rttm`.
+    """
     regions = {}
     for where, line in _lines(path):
         fields = line.split()
@@ -69,7 +100,9 @@ def read_uem(path):
             raise AnnotationError(f"{where}: expected `<uri> <channel> <start> <end>`; found {line[:80]!r}.")
         start, end = (_number(where, "a time", field) for field in fields[2:])
         if not 0 <= start < end:
-            raise AnnotationError(f"{where}: a region begins at 0 or later and ends after its start; found {start:g} to {end:g}.")
+            raise AnnotationError(
+                f"{where}: a region begins at 0 or later and ends after its start; found {start:g} to {end:g}."
+            )
         regions.setdefault(fields[0], []).append((start, end))
     return regions
 
@@ -93,12 +126,14 @@ def union(turns):
     return sorted(joined, key=lambda turn: (turn.start, turn.end))
 
 
-# --- what others write -----------------------------------------------------------------------------------------------------
+# --- what others write
+
 
 def from_json(path, unit="s"):
     """Turns of an utterance list: any objects with speaker, start and end (or duration), at whatever depth of the file.
 
-    Names in common use are known (`speaker_id`, `speakerId`, `start`, `startTime`, ...); times are numbers or texts, as seconds, as
+    Names in common use are known (`speaker_id`, `speakerId`, `start`, `startTime`, ...); times are numbers or texts, as
+    seconds, as
     milliseconds with unit="ms", or as "h:m:s". A file of several documents holds several recordings, and is an error.
     """
     try:
@@ -106,13 +141,21 @@ def from_json(path, unit="s"):
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise AnnotationError(f"{path}: cannot be read as JSON ({error}).") from error
     if isinstance(data, dict) and isinstance(data.get("document"), list) and len(data["document"]) > 1:
-        raise AnnotationError(f"{path}: holds {len(data['document'])} documents, that is recordings; write each into a file of its own.")
-    found = [(f"{path}: {place}", item) for place, item in _objects(data) if _pick(item, START) is not None and _pick(item, SPEAKER) is not None]
+        raise AnnotationError(
+            f"{path}: holds {len(data['document'])} documents, that is recordings; write each into a file of its own."
+        )
+    found = [
+        (f"{path}: {place}", item)
+        for place, item in _objects(data)
+        if _pick(item, START) is not None and _pick(item, SPEAKER) is not None
+    ]
     return _turns(path, found, unit)
 
 
 def from_csv(path, unit="s"):
-    """Turns of a table with a header that names speaker, start and end (or duration); comma, semicolon or tab between columns."""
+    """Turns of a table with a header that names speaker, start and end (or duration); comma, semicolon or tab between
+    columns.
+    """
     text = _text(path)
     header = text.splitlines()[0] if text.strip() else ""
     delimiter = max(",;\t", key=header.count)
@@ -120,25 +163,35 @@ def from_csv(path, unit="s"):
     names = rows.fieldnames or []
     for kind, known in (("speaker", SPEAKER), ("start", START), ("end or duration", END + SECONDS)):
         if not any(_plain(name) in known for name in names):
-            raise AnnotationError(f"{path}: the header names no {kind}; found {', '.join(names) or 'nothing'}. Expected such as speaker, start, end.")
+            raise AnnotationError(
+                f"{path}: the header names no {kind}; found {', '.join(names) or 'nothing'}. Expected such as speaker,"
+                " start, end."
+            )
     return _turns(path, [(f"{path}, line {number}", row) for number, row in enumerate(rows, start=2)], unit)
 
 
 def from_audacity(path):
-    """Turns of Audacity's exported labels: `start<tab>end<tab>speaker`; lines of frequency ranges (`\\`) are passed over."""
+    """Turns of Audacity's exported labels: `start<tab>end<tab>speaker`; lines of frequency ranges (`\\`) are passed
+    over.
+    """
     found = []
     for where, line in _lines(path):
         if not line.strip() or line.startswith("\\"):
             continue
         fields = line.split("\t")
         if len(fields) < 3 or not fields[2].strip():
-            raise AnnotationError(f"{where}: expected `start<tab>end<tab>speaker`; found {line[:80]!r}. A label's text is the speaker's name.")
+            raise AnnotationError(
+                f"{where}: expected `start<tab>end<tab>speaker`; found {line[:80]!r}. A label's text is the speaker's"
+                " name."
+            )
         found.append((where, {"start": fields[0], "end": fields[1], "speaker": fields[2]}))
     return _turns(path, found, "s")
 
 
 def from_textgrid(path, silence=("", "sil", "<sil>", "silence", "#")):
-    """Turns of a Praat TextGrid with an interval tier a speaker, named after the speaker; intervals without text are silence."""
+    """Turns of a Praat TextGrid with an interval tier a speaker, named after the speaker; intervals without text are
+    silence.
+    """
     from praatio import textgrid
     from praatio.utilities.errors import PraatioException
 
@@ -149,34 +202,52 @@ def from_textgrid(path, silence=("", "sil", "<sil>", "silence", "#")):
     except (PraatioException, ValueError, IndexError, KeyError, UnicodeError, OSError) as error:
         raise AnnotationError(f"{path}: cannot be read as a TextGrid ({error}). Save it again from Praat.") from error
     tiers = [grid.getTier(name) for name in grid.tierNames]
-    return union([Turn(_word(tier.name), float(entry.start), float(entry.end)) for tier in tiers if isinstance(tier, textgrid.IntervalTier)
-                  for entry in tier.entries if entry.label.strip().lower() not in silence])
+    return union(
+        [
+            Turn(_word(tier.name), float(entry.start), float(entry.end))
+            for tier in tiers
+            if isinstance(tier, textgrid.IntervalTier)
+            for entry in tier.entries
+            if entry.label.strip().lower() not in silence
+        ]
+    )
 
 
 READERS = {".json": from_json, ".csv": from_csv, ".tsv": from_csv, ".txt": from_audacity, ".textgrid": from_textgrid}
 
 
 def convert(source, rttm, uem, seconds=None, uri=None, **options):
-    """Read `source` by its suffix (.json, .csv, .tsv, .txt of Audacity, .TextGrid) and write `rttm` and `uem`. Returns the turns.
+    """Read `source` by its suffix (.json, .csv, .tsv, .txt of Audacity, .TextGrid) and write `rttm` and `uem`. Returns
+    the turns.
 
-    uri: the recording's name, default the file name of `rttm`. seconds: length of the recording, for the UEM (default: the last turn's
+    uri: the recording's name, default the file name of `rttm`. seconds: length of the recording, for the UEM (default:
+    the last turn's
     end). Raises `AnnotationError` for an unknown suffix, no turn at all, or a turn beyond the end.
     """
     reader = READERS.get(Path(source).suffix.lower())
     if reader is None:
-        raise AnnotationError(f"{source}: no reader for {Path(source).suffix or 'a file without a suffix'}; known are {', '.join(READERS)}.")
+        raise AnnotationError(
+            f"{source}: no reader for {Path(source).suffix or 'a file without a suffix'}; known are"
+            f" {', '.join(READERS)}."
+        )
     turns, uri = reader(source, **options), uri or Path(rttm).stem
     if not turns:
-        raise AnnotationError(f"{source}: no turn found. Are speaker, start and end there under other names, or is all of it silence?")
+        raise AnnotationError(
+            f"{source}: no turn found. Are speaker, start and end there under other names, or is all of it silence?"
+        )
     end = seconds or max(turn.end for turn in turns)
     if late := [turn for turn in turns if turn.end > end + 0.01]:
-        raise AnnotationError(f"{source}: {late[0].speaker} speaks until {late[0].end:g} s, and the recording ends at {end:g} s. Other units (ms)?")
+        raise AnnotationError(
+            f"{source}: {late[0].speaker} speaks until {late[0].end:g} s, and the recording ends at {end:g} s. Other"
+            " units (ms)?"
+        )
     write_rttm(rttm, uri, turns)
     write_uem(uem, uri, [(0.0, end)])
     return turns
 
 
-# --- helpers ---------------------------------------------------------------------------------------------------------------
+# --- helpers
+
 
 def _turns(path, found, unit):
     if unit not in UNITS:
@@ -188,7 +259,11 @@ def _turns(path, found, unit):
         if speaker in (None, ""):
             raise AnnotationError(f"{where}: no speaker.")
         start = _time(where, "the start", start, unit)
-        end = _time(where, "the end", end, unit) if end not in (None, "") else start + _time(where, "the duration", seconds, unit)
+        end = (
+            _time(where, "the end", end, unit)
+            if end not in (None, "")
+            else start + _time(where, "the duration", seconds, unit)
+        )
         if start < 0 or end < start:
             raise AnnotationError(f"{where}: a turn ends after its start; found {start:g} to {end:g} s.")
         if end > start:  # annotators leave utterances without a length behind; they hold no speech
@@ -221,7 +296,7 @@ def _time(where, what, value, unit):
     parts = str(value).strip().split(":")
     if len(parts) == 1:
         return _number(where, what, parts[0]) * UNITS[unit]
-    return sum(_number(where, what, part) * 60 ** place for place, part in enumerate(reversed(parts)))
+    return sum(_number(where, what, part) * 60**place for place, part in enumerate(reversed(parts)))
 
 
 def _number(where, what, text):

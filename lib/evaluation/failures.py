@@ -1,8 +1,9 @@
-"""What goes wrong in target speaker extraction, each failure as a number: the wrong person, musical noise, dropped speech,
-seams between chunks, and somebody asked for who does not speak.
+"""What goes wrong in target speaker extraction, each failure as a number: the wrong person, musical noise, dropped
+speech, seams between chunks, and somebody asked for who does not speak.
 
 Waves are numpy float32 `(samples,)` at 16 kHz; `(est, ref)` in this order; levels and ratios in dB.
 """
+
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
@@ -12,12 +13,15 @@ from lib import audio, metrics
 FRAME = 320  # samples: 20 ms
 ACTIVE_DB = 30.0  # a frame counts as speech down to this far under the wave's loud frames
 DROP_DB = 15.0  # speech counts as dropped where the estimate lies this far under the reference
-AUDIBLE_DB = -40.0  # residue further than this under the estimate's own speech is not called musical noise: it is hardly heard
+AUDIBLE_DB = (
+    -40.0
+)  # residue further than this under the estimate's own speech is not called musical noise: it is hardly heard
 FEWEST_PAUSES = 15  # frames in which the target pauses; with fewer, the residue is not judged
 
 
 def margin_to_others(est, ref, mix):
-    """SI-SDR of `est` towards the target minus that towards all the others (`mix - ref`), in dB: below 0 is the wrong person.
+    """SI-SDR of `est` towards the target minus that towards all the others (`mix - ref`), in dB: below 0 is the wrong
+    person.
 
     NaN where the target or the others are silent; for a silent estimate 0, because it is nobody.
     """
@@ -27,7 +31,8 @@ def margin_to_others(est, ref, mix):
 def dropped_share(est, ref):
     """Share of the target's speech, 0 to 1, that is missing: 20 ms frames where `est` lies 15 dB or more under `ref`.
 
-    The estimate is first brought to the reference's level over all those frames, so that only where it is silent counts, not how
+    The estimate is first brought to the reference's level over all those frames, so that only where it is silent
+    counts, not how
     loud it is. A silent estimate gives 1, a silent reference NaN.
     """
     wanted, made = _frame_power(ref), _frame_power(est)
@@ -41,11 +46,14 @@ def dropped_share(est, ref):
 
 
 def log_kurtosis_ratio(est, ref, mix, n_fft=512):
-    """How much more peaky than the mixture the residue in the target's pauses is: ln(kurtosis of `est` / of `mix`); musical noise rings high.
+    """How much more peaky than the mixture the residue in the target's pauses is: ln(kurtosis of `est` / of `mix`);
+    musical noise rings high.
 
-    Kurtosis is E[x^4] / E[x^2]^2 of the power in a frequency bin over the frames in which the target pauses, averaged over bins.
+    Kurtosis is E[x^4] / E[x^2]^2 of the power in a frequency bin over the frames in which the target pauses, averaged
+    over bins.
     NaN where the target pauses for less than 0.3 s, or where the residue is over 40 dB under the estimate's speech.
-    Source: the idea of Uemura et al., "Automatic optimization scheme of spectral subtraction based on musical noise assessment", IWAENC 2008.
+    Source: the idea of Uemura et al., "Automatic optimization scheme of spectral subtraction based on musical noise
+    assessment", IWAENC 2008.
     """
     wanted, made = _frame_power(ref), _frame_power(est)
     active, pauses = _active(wanted), _active(wanted, 2 * ACTIVE_DB) == 0
@@ -58,13 +66,22 @@ def log_kurtosis_ratio(est, ref, mix, n_fft=512):
 
 
 def look(waves, dataset):
-    """The three numbers for each estimate in `waves` (in the dataset's order): `index, margin_db, dropped, kurtosis`."""
+    """The three numbers for each estimate in `waves` (in the dataset's order):
+
+    `index, margin_db, dropped, kurtosis`.
+    """
     rows = []
     for place, est in enumerate(waves):
         item = dataset[place]
         mix, ref = item["mix"].numpy(), item["target"].numpy()
-        rows.append({"index": item["index"], "margin_db": margin_to_others(est, ref, mix), "dropped": dropped_share(est, ref),
-                     "kurtosis": log_kurtosis_ratio(est, ref, mix)})
+        rows.append(
+            {
+                "index": item["index"],
+                "margin_db": margin_to_others(est, ref, mix),
+                "dropped": dropped_share(est, ref),
+                "kurtosis": log_kurtosis_ratio(est, ref, mix),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -88,14 +105,19 @@ def join(dataset, speakers=None, count=12, pieces=3, lead=0.5):
 def _joined(dataset, places, lead):
     items = [dataset[place] for place in places]
     start = int(lead * len(items[0]["mix"]))
-    return {"mix": np.concatenate([item["mix"].numpy() for item in items])[start:],
-            "target": np.concatenate([item["target"].numpy() for item in items])[start:], "enrollment": items[0]["enrollment"].numpy()}
+    return {
+        "mix": np.concatenate([item["mix"].numpy() for item in items])[start:],
+        "target": np.concatenate([item["target"].numpy() for item in items])[start:],
+        "enrollment": items[0]["enrollment"].numpy(),
+    }
 
 
 def compare_overlaps(model, long, overlaps=(0.0, 0.1, 0.25, 0.5), around=0.25, sr=metrics.SR, progress=True):
-    """What a cross-fade between chunks is worth: a row a long mixture and overlap, `si_sdri`, `seam_si_sdr` and `seconds`.
+    """What a cross-fade between chunks is worth: a row a long mixture and overlap, `si_sdri`, `seam_si_sdr` and
+    `seconds`.
 
-    `seam_si_sdr` is taken over the `around` seconds on both sides of each place where, without overlap, two chunks meet.
+    `seam_si_sdr` is taken over the `around` seconds on both sides of each place where, without overlap, two chunks
+    meet.
     """
     import time
 
@@ -105,9 +127,15 @@ def compare_overlaps(model, long, overlaps=(0.0, 0.1, 0.25, 0.5), around=0.25, s
         for overlap in overlaps:
             started = time.perf_counter()
             est = model.extract(item["mix"], item["enrollment"], overlap=overlap)
-            rows.append({"long": number, "overlap": overlap, "seconds": time.perf_counter() - started,
-                         "si_sdri": float(metrics.si_sdri(est, item["target"], item["mix"])),
-                         "seam_si_sdr": float(metrics.si_sdr(est[near], item["target"][near]))})
+            rows.append(
+                {
+                    "long": number,
+                    "overlap": overlap,
+                    "seconds": time.perf_counter() - started,
+                    "si_sdri": float(metrics.si_sdri(est, item["target"], item["mix"])),
+                    "seam_si_sdr": float(metrics.si_sdr(est[near], item["target"][near])),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -115,15 +143,18 @@ def _seams(samples, chunk, around):
     """True for samples within `around` of a chunk's border inside the wave."""
     near = np.zeros(samples, dtype=bool)
     for border in range(chunk, samples, chunk):
-        near[max(0, border - around): border + around] = True
+        near[max(0, border - around) : border + around] = True
     return near
 
 
 def absent(model, dataset, enrolled_by, progress=True):
-    """Ask for somebody who does not speak: a row a mixture and case, `index, case, level_db, similarity`, and the estimates.
+    """Ask for somebody who does not speak: a row a mixture and case, `index, case, level_db, similarity`, and the
+    estimates.
 
-    enrolled_by: for each item the place in `dataset` whose enrollment is used, or None to leave the item out. `case` is "present"
-    for the item's own enrollment, else "absent". level_db: the estimate's level over the mixture's. similarity: of the estimate to
+    enrolled_by: for each item the place in `dataset` whose enrollment is used, or None to leave the item out. `case` is
+    "present"
+    for the item's own enrollment, else "absent". level_db: the estimate's level over the mixture's. similarity: of the
+    estimate to
     the enrollment that was asked for. Returns (DataFrame, dict (index, case) -> wave).
     """
     rows, waves = [], {}
@@ -132,15 +163,26 @@ def absent(model, dataset, enrolled_by, progress=True):
             continue
         item = dataset[place]
         mix = item["mix"].numpy()
-        for case, enrollment in (("present", item["enrollment"].numpy()), ("absent", dataset[other]["enrollment"].numpy())):
+        for case, enrollment in (
+            ("present", item["enrollment"].numpy()),
+            ("absent", dataset[other]["enrollment"].numpy()),
+        ):
             est = waves[item["index"], case] = model.extract(mix, enrollment)
-            rows.append({"index": item["index"], "case": case, "level_db": float(audio.rms_db(est) - audio.rms_db(mix)),
-                         "similarity": metrics.similarity(est, enrollment)})
+            rows.append(
+                {
+                    "index": item["index"],
+                    "case": case,
+                    "level_db": float(audio.rms_db(est) - audio.rms_db(mix)),
+                    "similarity": metrics.similarity(est, enrollment),
+                }
+            )
     return pd.DataFrame(rows), waves
 
 
 def somebody_else(facts, seed=0):
-    """For each row of `facts` (`speaker` and `others`, see `mixture_facts`) the place of a row whose speaker is not heard in it, or None."""
+    """For each row of `facts` (`speaker` and `others`, see `mixture_facts`) the place of a row whose speaker is not
+    heard in it, or None.
+    """
     random, picked = np.random.default_rng(seed), []
     for speaker, others in zip(facts["speaker"], facts["others"]):
         heard = {speaker, *others.split(", ")}
@@ -150,13 +192,19 @@ def somebody_else(facts, seed=0):
 
 
 def separability(low, high):
-    """How often a value of `high` exceeds one of `low` (area under the ROC curve): 0.5 is chance, 1 a clean threshold."""
+    """How often a value of `high` exceeds one of `low` (area under the ROC curve):
+
+    0.5 is chance, 1 a clean threshold.
+    """
     low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     return float((high[:, None] > low).mean() + 0.5 * (high[:, None] == low).mean())
 
 
 def _frame_power(wave):
-    """Mean power of each 20 ms frame `(frames,)`; the first difference, so that hum and offset do not count as sound."""
+    """Mean power of each 20 ms frame `(frames,)`;
+
+    the first difference, so that hum and offset do not count as sound.
+    """
     edges = np.diff(np.asarray(wave, dtype=np.float64), prepend=wave[:1])
     count = len(edges) // FRAME
     return np.square(edges[: count * FRAME].reshape(count, FRAME)).mean(axis=1)
@@ -178,4 +226,4 @@ def _spectra(wave, n_fft):
 def _kurtosis(power):
     """E[x^4] / E[x^2]^2 over frames, a value a bin."""
     power = power / np.maximum(power.mean(axis=0), 1e-30) + 1e-9
-    return (power ** 4).mean(axis=0) / np.square((power ** 2).mean(axis=0))
+    return (power**4).mean(axis=0) / np.square((power**2).mean(axis=0))

@@ -1,8 +1,9 @@
 """What a leak does to a result: one question about the Test people, put to two recognisers of voices.
 
-Both are the same small network, trained the same way to tell as many people apart. One has met the Test people in training (saying
-other things than it is asked about), the other has not. Waves are float32 `(samples,)` at 16 kHz.
+Both are the same small network, trained the same way to tell as many people apart. One has met the Test people in
+training (saying other things than it is asked about), the other has not. Waves are float32 `(samples,)` at 16 kHz.
 """
+
 import numpy as np
 import pandas as pd
 import torch
@@ -22,20 +23,24 @@ class TooFewPeople(ValueError):
 
 
 def compare(voices, seed=0, networks=2):
-    """Which of the Test people speaks in this segment? A row a training set: share answered right, with its 95 % interval.
+    """Which of the Test people speaks in this segment? A row a training set: share answered right, with its 95 %
+    interval.
 
     voices: a table with speaker, path and split. An enrollment and a question are 1 s each, of speech that neither
-    recogniser was trained on. Both training sets count as many people; in the leaked one the Test people replace some of Train.
+    recogniser was trained on. Both training sets count as many people; in the leaked one the Test people replace some
+    of Train.
     Raises `TooFewPeople` where fewer than two Test people, or fewer Train than Test people, have enough recordings.
     """
     rng = np.random.default_rng(seed)
     people = {split: _segments(voices[voices["split"] == split], rng) for split in ("Train", "Test")}
     train, test = people["Train"], people["Test"]
     if len(test) < 2 or len(train) <= len(test):
-        raise TooFewPeople(f"the comparison takes 2 or more Test people, more Train people, and {(TRAINED + 2) * SECONDS:.0f} s of each; "
-                           f"here are {len(test)} and {len(train)}.")
+        raise TooFewPeople(
+            f"the comparison takes 2 or more Test people, more Train people, and {(TRAINED + 2) * SECONDS:.0f} s of"
+            f" each; here are {len(test)} and {len(train)}."
+        )
     asked = {name: features[TRAINED:] for name, features in test.items()}
-    kept = rng.permutation(sorted(train))[len(test):]
+    kept = rng.permutation(sorted(train))[len(test) :]
     sets = {"clean": train, "leaked": {**{name: train[name] for name in kept}, **test}}
     rows = []
     for name, known in sets.items():
@@ -43,8 +48,17 @@ def compare(voices, seed=0, networks=2):
         with metrics.one_thread():
             right = np.mean([_answers(_recogniser(taught, seed + k), asked) for k in range(networks)], axis=0)
         mean, low, high = metrics.bootstrap_interval(right, seed)
-        rows.append(dict(training_set=name, people_in_training=len(known), test_people_among_them=len(set(known) & set(test)),
-                         questions=len(right), share_right=mean, low=low, high=high))
+        rows.append(
+            dict(
+                training_set=name,
+                people_in_training=len(known),
+                test_people_among_them=len(set(known) & set(test)),
+                questions=len(right),
+                share_right=mean,
+                low=low,
+                high=high,
+            )
+        )
     return pd.DataFrame(rows)
 
 
@@ -64,7 +78,8 @@ def _segments(voices, rng):
 
 
 def _features(waves):
-    """Mean and spread over time of 19 mel cepstral coefficients of `waves` `(batch, samples)`, `(batch, 38)`: the colour of a voice,
+    """Mean and spread over time of 19 mel cepstral coefficients of `waves` `(batch, samples)`, `(batch, 38)`: the
+    colour of a voice,
     not its words."""
     frames = np.lib.stride_tricks.sliding_window_view(waves, 512, axis=1)[:, ::256] * np.hanning(512).astype(np.float32)
     power = np.abs(np.fft.rfft(frames)).astype(np.float32) ** 2  # (batch, frames, bins)
@@ -86,7 +101,10 @@ def _recogniser(taught, seed, epochs=60):
     random = torch.Generator().manual_seed(seed)
     everything = torch.from_numpy(np.concatenate(taught))
     mean, spread = everything.mean(0), everything.std(0) + 1e-6
-    known, names = (everything - mean) / spread, torch.arange(len(taught)).repeat_interleave(torch.tensor([len(part) for part in taught]))
+    known, names = (
+        (everything - mean) / spread,
+        torch.arange(len(taught)).repeat_interleave(torch.tensor([len(part) for part in taught])),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = torch.nn.Sequential(torch.nn.Linear(38, 256), torch.nn.ReLU(), torch.nn.Linear(256, 64))
@@ -118,7 +136,8 @@ def _answers(directions, asked):
 
 
 def heard_and_unheard(model, folder, limit=24, progress=True):
-    """SI-SDRi (dB) of `model` on `limit` mixtures of the Train people, whom it has heard, and of the Test people: a row each.
+    """SI-SDRi (dB) of `model` on `limit` mixtures of the Train people, whom it has heard, and of the Test people: a row
+    each.
 
     folder: a Dataset. Columns: people, mixtures, si_sdri, low, high (95 %), share_over_1_db.
     """
@@ -129,5 +148,7 @@ def heard_and_unheard(model, folder, limit=24, progress=True):
         estimates = scores.extract_all(model, data, people, progress=progress)
         values = scores.evaluate({people: estimates}, data, chosen=("si_sdr",), progress=False)["si_sdri"]
         mean, low, high = metrics.bootstrap_interval(values)
-        rows.append(dict(people=people, mixtures=len(values), si_sdri=mean, low=low, high=high, **metrics.shares(values)))
+        rows.append(
+            dict(people=people, mixtures=len(values), si_sdri=mean, low=low, high=high, **metrics.shares(values))
+        )
     return pd.DataFrame(rows)

@@ -1,8 +1,9 @@
 """Run extractors over a test set and put every metric of every sample into one table.
 
-A system is a list of estimates, one numpy float32 `(samples,)` at 16 kHz for each item of the dataset, in its order. Tables are
-pandas DataFrames; the column names are those of `lib.metrics`, `pesq` for PESQ in wide band.
+A system is a list of estimates, one numpy float32 `(samples,)` at 16 kHz for each item of the dataset, in its order.
+Tables are pandas DataFrames; the column names are those of `lib.metrics`, `pesq` for PESQ in wide band.
 """
+
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -17,14 +18,21 @@ from lib.data import debian
 from lib.data.dataset import open_dataset, spread
 from lib.data.manifest import read_manifest
 
-GROUPS = {"si_sdr": ("si_sdr", "si_sdri"), "sdr": ("sdr", "sdri"), "pesq": ("pesq",), "estoi": ("estoi",),
-          "dnsmos": ("sig", "bak", "ovrl", "p808"), "similarity": ("similarity",)}
+GROUPS = {
+    "si_sdr": ("si_sdr", "si_sdri"),
+    "sdr": ("sdr", "sdri"),
+    "pesq": ("pesq",),
+    "estoi": ("estoi",),
+    "dnsmos": ("sig", "bak", "ovrl", "p808"),
+    "similarity": ("similarity",),
+}
 METRICS = tuple(GROUPS)
 FACTS = ["speaker", "others", "difficulty", "sir_db", "snr_db", "same_sex"]  # beside `index`
 
 
 class Estimates(NamedTuple):
     """What one system made of a dataset: `waves`, one `(samples,)` an item, and the `seconds` that each took."""
+
     waves: list
     seconds: list
 
@@ -52,46 +60,73 @@ def unprocessed(dataset):
 
 
 def evaluate(systems, dataset, chosen=METRICS, limit=None, facts=None, threads=2, progress=True):
-    """Every metric of every sample and system: a DataFrame, a row each, with `system`, `index` and the columns of `GROUPS`.
+    """Every metric of every sample and system: a DataFrame, a row each, with `system`, `index` and the columns of
+    `GROUPS`.
 
-    systems: dict name -> `Estimates` (or a list of waves). chosen: which metrics, of `METRICS`. limit: dict metric -> how many
-    mixtures, spread evenly over the dataset, get it; the others hold NaN there. facts: a table with `index` and what else is known
-    of a mixture (see `mixture_facts`), joined on. threads: samples measured at a time (the slow parts run outside Python's lock).
+    systems: dict name -> `Estimates` (or a list of waves). chosen: which metrics, of `METRICS`. limit: dict metric ->
+    how many
+    mixtures, spread evenly over the dataset, get it; the others hold NaN there. facts: a table with `index` and what
+    else is known
+    of a mixture (see `mixture_facts`), joined on. threads: samples measured at a time (the slow parts run outside
+    Python's lock).
     Also in the table: `level_db`, the estimate's level over the mixture's, `seconds`, `audio_seconds`.
-    Raises ValueError for an unknown metric, a system of another length than the dataset, and an estimate of another shape.
+    Raises ValueError for an unknown metric, a system of another length than the dataset, and an estimate of another
+    shape.
     """
     limit = limit or {}
     if unknown := [name for name in (*chosen, *limit) if name not in METRICS]:
         raise ValueError(f"unknown metric {', '.join(unknown)}; known are {', '.join(METRICS)}.")
-    systems = {name: made if isinstance(made, Estimates) else Estimates(list(made), [float("nan")] * len(made)) for name, made in systems.items()}
+    systems = {
+        name: made if isinstance(made, Estimates) else Estimates(list(made), [float("nan")] * len(made))
+        for name, made in systems.items()
+    }
     for name, made in systems.items():
         if len(made.waves) != len(dataset):
-            raise ValueError(f"{name}: {len(made.waves)} estimates for a dataset of {len(dataset)}; give one an item, in its order.")
+            raise ValueError(
+                f"{name}: {len(made.waves)} estimates for a dataset of {len(dataset)}; give one an item, in its order."
+            )
     measured = {metric: set(spread(len(dataset), limit.get(metric))) for metric in chosen}
     with metrics.one_thread(), ThreadPoolExecutor(threads) as pool:
-        jobs = [pool.submit(_rows, systems, dataset, place, [metric for metric in chosen if place in measured[metric]])
-                for place in range(len(dataset))]
+        jobs = [
+            pool.submit(_rows, systems, dataset, place, [metric for metric in chosen if place in measured[metric]])
+            for place in range(len(dataset))
+        ]
         rows = [row for job in tqdm(jobs, desc="measure", disable=not progress) for row in job.result()]
     table = pd.DataFrame(rows)
     for column in [column for metric in chosen for column in GROUPS[metric] if column not in table]:
         table[column] = np.nan
-    table = table.sort_values("system", key=lambda names: names.map(list(systems).index), kind="stable", ignore_index=True)
+    table = table.sort_values(
+        "system", key=lambda names: names.map(list(systems).index), kind="stable", ignore_index=True
+    )
     return table if facts is None else table.merge(facts, on="index", how="left", validate="many_to_one")
 
 
 def _rows(systems, dataset, place, chosen):
     item = dataset[place]
     mix, ref, enrollment = (item[name].numpy() for name in ("mix", "target", "enrollment"))
-    known = {"similarity": metrics.voice_embedding(enrollment) if "similarity" in chosen else None,
-             "si_sdr": metrics.si_sdr(mix, ref), "sdr": metrics.sdr(mix, ref) if "sdr" in chosen else None}
+    known = {
+        "similarity": metrics.voice_embedding(enrollment) if "similarity" in chosen else None,
+        "si_sdr": metrics.si_sdr(mix, ref),
+        "sdr": metrics.sdr(mix, ref) if "sdr" in chosen else None,
+    }
     rows = []
     for name, made in systems.items():
         est = made.waves[place]
         if est.shape != mix.shape:
-            raise ValueError(f"{name}, index {item['index']}: expected an estimate of {mix.shape}, like the mixture; got {est.shape}.")
-        rows.append({"system": name, "index": item["index"], **_measure(est, ref, enrollment, chosen, known),
-                     "level_db": float(audio.rms_db(est) - audio.rms_db(mix)), "seconds": made.seconds[place],
-                     "audio_seconds": len(mix) / metrics.SR})
+            raise ValueError(
+                f"{name}, index {item['index']}: expected an estimate of {mix.shape}, like the mixture; got"
+                f" {est.shape}."
+            )
+        rows.append(
+            {
+                "system": name,
+                "index": item["index"],
+                **_measure(est, ref, enrollment, chosen, known),
+                "level_db": float(audio.rms_db(est) - audio.rms_db(mix)),
+                "seconds": made.seconds[place],
+                "audio_seconds": len(mix) / metrics.SR,
+            }
+        )
     return rows
 
 
@@ -115,9 +150,11 @@ def _measure(est, ref, enrollment, chosen, known):
 
 
 def open_test(folder, limit=None, split="Test"):
-    """The test mixtures of the Dataset `folder` (at most `limit`, evenly spread) and a table of facts in the same order.
+    """The test mixtures of the Dataset `folder` (at most `limit`, evenly spread) and a table of facts in the same
+    order.
 
-    Facts: `index` and `FACTS`, see `mixture_facts`; what a manifest does not tell is empty, but the SIR is then measured, as the
+    Facts: `index` and `FACTS`, see `mixture_facts`; what a manifest does not tell is empty, but the SIR is then
+    measured, as the
     target over everything else. Raises `DatasetError` as `open_dataset` does.
     """
     everything = open_dataset(folder, split)
@@ -147,12 +184,16 @@ def known_sexes():
 
 
 def mixture_facts(manifest, sexes=None):
-    """What is known of each mixture before anything is extracted: `index, speaker, others, difficulty, sir_db, snr_db, same_sex`.
+    """What is known of each mixture before anything is extracted: `index, speaker, others, difficulty, sir_db, snr_db,
+    same_sex`.
 
-    manifest: as `read_manifest` returns it. others: the interferers' names. sexes: dict speaker -> sex; `same_sex` is True where at
+    manifest: as `read_manifest` returns it. others: the interferers' names. sexes: dict speaker -> sex; `same_sex` is
+    True where at
     least one interferer has the target's sex, None where it is not known.
     """
-    facts = manifest[[column for column in ("index", "speaker", "difficulty", "sir_db", "snr_db") if column in manifest]].copy()
+    facts = manifest[
+        [column for column in ("index", "speaker", "difficulty", "sir_db", "snr_db") if column in manifest]
+    ].copy()
     others = [list(names) for names in manifest["interferers"]] if "interferers" in manifest else [[]] * len(manifest)
     facts.insert(2, "others", [", ".join(map(str, names)) for names in others])
     facts["same_sex"] = [_same_sex(speaker, names, sexes or {}) for speaker, names in zip(manifest["speaker"], others)]
@@ -167,9 +208,11 @@ def _same_sex(speaker, names, sexes):
 
 
 def summarise(table, seed=0):
-    """A row a system: `mixtures`, the mean of every metric, `si_sdri_low` and `si_sdri_high` (95 % bootstrap), shares, `rtf`.
+    """A row a system: `mixtures`, the mean of every metric, `si_sdri_low` and `si_sdri_high` (95 % bootstrap), shares,
+    `rtf`.
 
-    `rtf` is seconds of computing a second of audio. A metric that was measured on a part, or has no value for some samples (NaN),
+    `rtf` is seconds of computing a second of audio. A metric that was measured on a part, or has no value for some
+    samples (NaN),
     is averaged over the rest, whose number stands in `<metric>_of` where it differs from `mixtures`.
     """
     rows = []
@@ -188,17 +231,22 @@ def summarise(table, seed=0):
 
 
 def intervals(table, by, value="si_sdri", seed=0):
-    """Mean and 95 % interval of `value` for each combination of the columns `by`: those columns, `mixtures, mean, low, high`."""
+    """Mean and 95 % interval of `value` for each combination of the columns `by`: those columns, `mixtures, mean, low,
+    high`.
+    """
     by = [by] if isinstance(by, str) else list(by)
-    rows = [{**dict(zip(by, names)), "mixtures": len(part), **metrics.bootstrap_interval(part[value], seed)._asdict()}
-            for names, part in table.dropna(subset=[value, *by]).groupby(by, sort=False)]
+    rows = [
+        {**dict(zip(by, names)), "mixtures": len(part), **metrics.bootstrap_interval(part[value], seed)._asdict()}
+        for names, part in table.dropna(subset=[value, *by]).groupby(by, sort=False)
+    ]
     return pd.DataFrame(rows)
 
 
 def paired(table, pairs, columns=("si_sdr", "sdr", "pesq", "estoi", "ovrl", "similarity"), seed=0):
     """Paired tests between systems: a row a pair and metric, `system, against, metric, samples, effect, low, high, p`.
 
-    pairs: `(system, other)`; effect: the mean of the first minus the second over the samples that have both, with its 95 % interval.
+    pairs: `(system, other)`; effect: the mean of the first minus the second over the samples that have both, with its
+    95 % interval.
     """
     rows = []
     for system, other in pairs:
@@ -207,6 +255,16 @@ def paired(table, pairs, columns=("si_sdr", "sdr", "pesq", "estoi", "ovrl", "sim
             values = pd.concat([part[column] for part in both], axis=1).dropna()
             if len(values):
                 test = metrics.paired_test(values.iloc[:, 0], values.iloc[:, 1], seed)
-                rows.append({"system": system, "against": other, "metric": column, "samples": test.samples, "effect": test.effect,
-                             "low": test.low, "high": test.high, "p": test.p})
+                rows.append(
+                    {
+                        "system": system,
+                        "against": other,
+                        "metric": column,
+                        "samples": test.samples,
+                        "effect": test.effect,
+                        "low": test.low,
+                        "high": test.high,
+                        "p": test.p,
+                    }
+                )
     return pd.DataFrame(rows)

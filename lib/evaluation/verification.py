@@ -1,8 +1,10 @@
 """Is it the same person? Scores of pairs, the errors at every threshold, and naming people when strangers may come.
 
-Embeddings are `(clips, dim)`; a score is the cosine of two, -1 to 1, higher for the same person. Sources: the equal error rate and
-the detection cost as NIST's speaker recognition evaluations define them (SRE 2010: costs 1 and 1, target prior 0.01).
+Embeddings are `(clips, dim)`; a score is the cosine of two, -1 to 1, higher for the same person. Sources: the equal
+error rate and the detection cost as NIST's speaker recognition evaluations define them (SRE 2010: costs 1 and 1, target
+prior 0.01).
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +13,11 @@ from lib import metrics
 
 
 class Trials(NamedTuple):
-    """scores `(trials,)`, same `(trials,)` true where both clips are of one person, left and right: the clips' places."""
+    """scores `(trials,)`, same `(trials,)` true where both clips are of one person, left and right:
+
+    the clips' places.
+    """
+
     scores: np.ndarray
     same: np.ndarray
     left: np.ndarray
@@ -37,13 +43,17 @@ def trials(embeddings, speakers, apart=None):
         kept = ~same | np.array([not (apart[a] & apart[b]) for a, b in zip(left, right)])
         left, right, same = left[kept], right[kept], same[kept]
     if not same.any() or same.all():
-        raise ValueError(f"verification needs pairs of one person and pairs of two; here are {same.sum()} and {(~same).sum()}. "
-                         "Give at least two people with two clips each.")
+        raise ValueError(
+            f"verification needs pairs of one person and pairs of two; here are {same.sum()} and {(~same).sum()}. "
+            "Give at least two people with two clips each."
+        )
     return Trials(np.einsum("nd,nd->n", directions[left], directions[right]), same, left, right)
 
 
 def error_rates(scores, same):
-    """(thresholds, misses, false alarms): shares at each threshold, accepting what scores at least as high; from all to none."""
+    """(thresholds, misses, false alarms): shares at each threshold, accepting what scores at least as high; from all to
+    none.
+    """
     order = np.argsort(scores, kind="stable")
     scores, same = np.asarray(scores)[order], np.asarray(same, dtype=bool)[order]
     misses = np.concatenate([[0], np.cumsum(same)]) / same.sum()
@@ -53,7 +63,10 @@ def error_rates(scores, same):
 
 
 def eer(scores, same):
-    """(equal error rate, its threshold): where misses and false alarms are equal, interpolated between two thresholds."""
+    """(equal error rate, its threshold):
+
+    where misses and false alarms are equal, interpolated between two thresholds.
+    """
     thresholds, misses, alarms = error_rates(scores, same)
     after = int(np.argmax(misses >= alarms))
     if after == 0:
@@ -66,7 +79,9 @@ def eer(scores, same):
 
 
 def min_dcf(scores, same, prior=0.01, miss_cost=1.0, alarm_cost=1.0):
-    """Least detection cost over all thresholds, divided by that of always giving the same answer: 0 is perfect, 1 is useless."""
+    """Least detection cost over all thresholds, divided by that of always giving the same answer: 0 is perfect, 1 is
+    useless.
+    """
     _, misses, alarms = error_rates(scores, same)
     cost = miss_cost * prior * misses + alarm_cost * (1 - prior) * alarms
     return float(cost.min() / min(miss_cost * prior, alarm_cost * (1 - prior)))
@@ -87,11 +102,15 @@ def intervals(tried, speakers, seed=0, level=0.95, draws=200):
             found.append((eer(scores, same)[0], min_dcf(scores, same)))
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
     values = eer(tried.scores, tried.same)[0], min_dcf(tried.scores, tried.same)
-    return {name: metrics.Interval(*map(float, numbers)) for name, numbers in zip(("eer", "min_dcf"), zip(values, low, high))}
+    return {
+        name: metrics.Interval(*map(float, numbers))
+        for name, numbers in zip(("eer", "min_dcf"), zip(values, low, high))
+    }
 
 
 def identify(known, names, asked, threshold):
-    """Who is it, or nobody known? known `(clips, dim)` with their `names`, asked `(clips, dim)` -> (names or "unknown", best scores).
+    """Who is it, or nobody known? known `(clips, dim)` with their `names`, asked `(clips, dim)` -> (names or "unknown",
+    best scores).
 
     A person is the mean direction of their clips; the best match counts only from `threshold` on.
     """
@@ -103,10 +122,17 @@ def identify(known, names, asked, threshold):
 
 
 def open_set_rates(answers, truth, known):
-    """Shares of an open-set identification: of people known, `right`, `wrong_name`, `missed`; of strangers, `let_in`."""
+    """Shares of an open-set identification:
+
+    of people known, `right`, `wrong_name`, `missed`; of strangers, `let_in`.
+    """
     answers, truth = np.asarray(answers, dtype=object), np.asarray(truth, dtype=object)
     ours = np.isin(truth.astype(str), sorted(known))
-    return {"right": float((answers[ours] == truth[ours]).mean()),
-            "wrong_name": float(((answers[ours] != truth[ours]) & (answers[ours] != "unknown")).mean()),
-            "missed": float((answers[ours] == "unknown").mean()),
-            "let_in": float((answers[~ours] != "unknown").mean()), "known_clips": int(ours.sum()), "strangers_clips": int((~ours).sum())}
+    return {
+        "right": float((answers[ours] == truth[ours]).mean()),
+        "wrong_name": float(((answers[ours] != truth[ours]) & (answers[ours] != "unknown")).mean()),
+        "missed": float((answers[ours] == "unknown").mean()),
+        "let_in": float((answers[~ours] != "unknown").mean()),
+        "known_clips": int(ours.sum()),
+        "strangers_clips": int((~ours).sum()),
+    }

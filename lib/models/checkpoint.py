@@ -1,4 +1,5 @@
 """Read a checkpoint strictly: what is missing, unexpected or of another shape is an error that names it."""
+
 import json
 from pathlib import Path
 
@@ -31,10 +32,14 @@ def _find(path):
         weights = [folder / name for name in WEIGHTS if (folder / name).is_file()]
         if not config.is_file() or not weights:
             lacking = "config.json" if not config.is_file() else " or ".join(WEIGHTS)
-            raise CheckpointError(f"{folder}: no {lacking} in this folder. A checkpoint is config.json with {' or '.join(WEIGHTS)}.")
+            raise CheckpointError(
+                f"{folder}: no {lacking} in this folder. A checkpoint is config.json with {' or '.join(WEIGHTS)}."
+            )
         return config, weights[0]
     if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise CheckpointError(f"{path}: not a folder. Give a folder that holds config.json and the weights, or a hub id like name/model.")
+        raise CheckpointError(
+            f"{path}: not a folder. Give a folder that holds config.json and the weights, or a hub id like name/model."
+        )
     return _find_on_hub(path)
 
 
@@ -56,7 +61,9 @@ def _find_on_hub(hub_id):
 
 
 def read_weights(file, key=None):
-    """The table of tensors in a weight file; `key`: where a pickle holds it beside other things. Raises `CheckpointError`, naming the file."""
+    """The table of tensors in a weight file; `key`: where a pickle holds it beside other things. Raises
+    `CheckpointError`, naming the file.
+    """
     file = Path(file)
     try:
         if file.suffix == ".safetensors":
@@ -66,7 +73,9 @@ def read_weights(file, key=None):
         state = torch.load(str(file), map_location="cpu", weights_only=True)
         state = state[key] if key and isinstance(state, dict) and key in state else state
     except Exception as error:  # a text file, a cut download and a malicious pickle each raise their own kind
-        raise CheckpointError(f"{file}: cannot be read as weights ({type(error).__name__}: {str(error)[:120]}). Download it again.") from error
+        raise CheckpointError(
+            f"{file}: cannot be read as weights ({type(error).__name__}: {str(error)[:120]}). Download it again."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{file}: holds something else than a table of tensors. Give a state dict.")
     return state
@@ -77,9 +86,15 @@ def fill(model, state, source):
     own = model.state_dict()
     wrong = [f"missing {name}" for name in own if name not in state]
     wrong += [f"unexpected {name}" for name in state if name not in own]
-    wrong += [f"{name} is {tuple(state[name].shape)}, the config says {tuple(own[name].shape)}"
-              for name in own if name in state and state[name].shape != own[name].shape]
+    wrong += [
+        f"{name} is {tuple(state[name].shape)}, the config says {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise CheckpointError(f"{source}: does not fit its config: {'; '.join(wrong[:5])}{more}. Is it a checkpoint of another model or size?")
+        raise CheckpointError(
+            f"{source}: does not fit its config: {'; '.join(wrong[:5])}{more}. Is it a checkpoint of another model or"
+            " size?"
+        )
     model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()})

@@ -3,6 +3,7 @@
 Hidden states are `(batch, frames, dim)`. Sources: Gulati et al., "Conformer" (arXiv 2005.08100); Dai et al.,
 "Transformer-XL" (arXiv 1901.02860) for relative positions; names and order of parts follow the public checkpoint.
 """
+
 import math
 
 import torch
@@ -11,34 +12,44 @@ from torch import nn
 
 
 def relative_positions(frames, dim, device=None):
-    """Sinusoids for the distances `frames - 1 ... -(frames - 1)`: `(2 * frames - 1, dim)`, even columns sine, odd cosine."""
+    """Sinusoids for the distances `frames - 1 ...
+
+    -(frames - 1)`: `(2 * frames - 1, dim)`, even columns sine, odd cosine.
+    """
     distance = torch.arange(frames - 1, -frames, -1, dtype=torch.float32, device=device)[:, None]
     rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32, device=device) * (-math.log(10000.0) / dim))
     return torch.stack([(distance * rate).sin(), (distance * rate).cos()], dim=-1).flatten(1)
 
 
 def shift_to_keys(scores):
-    """Turn scores by distance `(batch, heads, frames, 2 * frames - 1)` into scores by key `(batch, heads, frames, frames)`.
+    """Turn scores by distance `(batch, heads, frames, 2 * frames - 1)` into scores by key `(batch, heads, frames,
+    frames)`.
 
     Row i holds the distances from largest to smallest; key j of row i is the distance i - j, which is column
     `frames - 1 - i + j`: each row starts one column earlier than the row above.
     """
-    batch, heads, frames, width = scores.shape
+    batch, heads, frames, _width = scores.shape
     scores = scores.contiguous()
     b, h, r, c = scores.stride()
-    return scores.as_strided((batch, heads, frames, frames), (b, h, r - c, c), scores.storage_offset() + (frames - 1) * c)
+    return scores.as_strided(
+        (batch, heads, frames, frames), (b, h, r - c, c), scores.storage_offset() + (frames - 1) * c
+    )
 
 
 def aligned(bias):
-    """The same values `(..., frames, frames)` with each row at a multiple of 16 bytes: some kernels of GPUs end in "misaligned address" else."""
+    """The same values `(..., frames, frames)` with each row at a multiple of 16 bytes: some kernels of GPUs end in
+    "misaligned address" else.
+    """
     return F.pad(bias, (0, 8 - bias.shape[-1] % 8))[..., : bias.shape[-1]]
 
 
 class RelativeAttention(nn.Module):
     """Multi-head self-attention with a content term (bias u) and a distance term (bias v).
 
-    form: "fused" goes through `scaled_dot_product_attention` with the distance term as its bias, "plain" is written out, "auto" takes
-    the faster: plain where a bias that needs a gradient is bfloat16 on a CPU (`lib.training.benchmark`), else fused. All three agree.
+    form: "fused" goes through `scaled_dot_product_attention` with the distance term as its bias, "plain" is written
+    out, "auto" takes
+    the faster: plain where a bias that needs a gradient is bfloat16 on a CPU (`lib.training.benchmark`), else fused.
+    All three agree.
     """
 
     form = "auto"
@@ -66,8 +77,11 @@ class RelativeAttention(nn.Module):
         by_distance = shift_to_keys(((q + self.pos_bias_v[:, None].to(q.dtype)) * scale) @ p.transpose(-2, -1))
         q, dropout = q + self.pos_bias_u[:, None].to(q.dtype), self.dropout if self.training else 0.0
         slow = by_distance.requires_grad and by_distance.dtype == torch.bfloat16 and x.device.type == "cpu"
-        if self.form == "plain" or self.form == "auto" and slow:
-            out = F.dropout(torch.softmax((q * scale) @ k.transpose(-2, -1) + by_distance, dim=-1).to(v.dtype), dropout) @ v
+        if self.form == "plain" or (self.form == "auto" and slow):
+            out = (
+                F.dropout(torch.softmax((q * scale) @ k.transpose(-2, -1) + by_distance, dim=-1).to(v.dtype), dropout)
+                @ v
+            )
         else:
             by_distance = aligned(by_distance) if x.device.type == "cuda" else by_distance
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=by_distance, dropout_p=dropout)
@@ -75,7 +89,9 @@ class RelativeAttention(nn.Module):
 
 
 def pointwise(layer, x):
-    """A convolution with kernel 1 on `(batch, frames, channels)`: a Linear without transposes. What wraps it (an adapter) is called."""
+    """A convolution with kernel 1 on `(batch, frames, channels)`: a Linear without transposes. What wraps it (an
+    adapter) is called.
+    """
     if type(layer) is nn.Conv1d:
         return F.linear(x, layer.weight[..., 0], layer.bias)
     return layer(x.transpose(1, 2)).transpose(1, 2)
@@ -111,7 +127,9 @@ class ConvolutionModule(nn.Module):
 
 
 class ConformerBlock(nn.Module):
-    """Half feed-forward, attention, convolution, half feed-forward; a LayerNorm after each sum, and one more at the end."""
+    """Half feed-forward, attention, convolution, half feed-forward; a LayerNorm after each sum, and one more at the
+    end.
+    """
 
     def __init__(self, dim, heads, units, kernel, dropout, attention_dropout):
         super().__init__()

@@ -1,8 +1,10 @@
 """Change of sample rate in PyTorch alone: a windowed sinc, band-limited to the lower of the two rates.
 
-Source: J. O. Smith, "Digital Audio Resampling" (https://ccrma.stanford.edu/~jos/resample/). Other rooms use `lib.audio.resample`;
-`lib.models` has this one, so that `extract` takes any rate on a machine with PyTorch and nothing else.
+Source: J. O. Smith, "Digital Audio Resampling" (https://ccrma.stanford.edu/~jos/resample/). Other rooms use
+`lib.audio.resample`; `lib.models` has this one, so that `extract` takes any rate on a machine with PyTorch and nothing
+else.
 """
+
 import math
 
 import numpy as np

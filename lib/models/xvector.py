@@ -2,8 +2,10 @@
 
 Waves are float32 `(batch, samples)` at 16 kHz in [-1, 1]; hidden maps are `(batch, channels, frames)`.
 Sources: Snyder et al., "X-vectors" (ICASSP 2018); Ravanelli and Bengio, "Speaker recognition from raw waveform with
-SincNet" (arXiv 1808.00158); Pariente et al., arXiv 1910.10400, for the sine filters; pyannote.audio's arrangement of the parts.
+SincNet" (arXiv 1808.00158); Pariente et al., arXiv 1910.10400, for the sine filters; pyannote.audio's arrangement of
+the parts.
 """
+
 import math
 
 import torch
@@ -40,7 +42,8 @@ class SincFilters(nn.Module):
         low = MIN_LOW_HZ + self.low_hz_.abs()
         high = (low + MIN_BAND_HZ + self.band_hz_.abs()).clamp(MIN_LOW_HZ, self.sr / 2)
         band = high - low
-        # The ideal band-pass is the difference of two low-passes. Only its left half is computed, the rest is symmetry; the
+        # The ideal band-pass is the difference of two low-passes. Only its left half is computed, the rest is symmetry;
+        # the
         # order of operations is that of the filters the public checkpoint was trained with, to the last float32 digit.
         low_phase, high_phase = low @ self.n_, high @ self.n_
         even = ((high_phase.sin() - low_phase.sin()) / (self.n_ / 2)) * self.window_
@@ -65,7 +68,8 @@ class SincConv(nn.Module):
 class SincNet(nn.Module):
     """Three convolutions with max-pooling by 3 and normalisation: one frame every 270 samples.
 
-    front: "public" normalises each channel by itself over time (InstanceNorm), which takes the long-term spectrum away; "log" takes the
+    front: "public" normalises each channel by itself over time (InstanceNorm), which takes the long-term spectrum away;
+    "log" takes the
     logarithm of the first layer's magnitudes and normalises all channels of a wave together, which keeps it.
     """
 
@@ -102,7 +106,8 @@ class SincNet(nn.Module):
 class XVector(nn.Module):
     """SincNet -> five TDNN layers -> mean and standard deviation over time -> Linear.
 
-    channels: width of TDNN layers 1 to 4 (512 in the public checkpoint); pool: width of layer 5 (1500); dim: of the embedding. front: see `SincNet`.
+    channels: width of TDNN layers 1 to 4 (512 in the public checkpoint); pool: width of layer 5 (1500); dim: of the
+    embedding. front: see `SincNet`.
     """
 
     def __init__(self, dim=512, channels=512, pool=1500, sr=16000, front="public"):
@@ -111,12 +116,19 @@ class XVector(nn.Module):
         widths = [60, channels, channels, channels, channels, pool]
         layers = []
         for i, (kernel, dilation) in enumerate(zip((5, 3, 3, 1, 1), (1, 2, 3, 1, 1))):
-            layers += [nn.Conv1d(widths[i], widths[i + 1], kernel, dilation=dilation), nn.LeakyReLU(), nn.BatchNorm1d(widths[i + 1])]
+            layers += [
+                nn.Conv1d(widths[i], widths[i + 1], kernel, dilation=dilation),
+                nn.LeakyReLU(),
+                nn.BatchNorm1d(widths[i + 1]),
+            ]
         self.tdnns = nn.ModuleList(layers)
         self.embedding = nn.Linear(2 * pool, dim)
 
     def statistics(self, wave):
-        """`(batch, samples)` -> `(batch, 2 * pool)`: mean and unbiased standard deviation over time of the last layer."""
+        """`(batch, samples)` -> `(batch, 2 * pool)`:
+
+        mean and unbiased standard deviation over time of the last layer.
+        """
         x = self.sincnet(wave)
         for layer in self.tdnns:
             x = layer(x)

@@ -1,7 +1,9 @@
 """Complete songs as scores (General MIDI) that Debian packages carry, and a SoundFont that plays them, stem by stem.
 
-A score is a file; a stem is float32 `(samples, 2)` at 22,050 Hz. Whoever brings their own `.mid` files gives their folder as `root`.
+A score is a file; a stem is float32 `(samples, 2)` at 22,050 Hz. Whoever brings their own `.mid` files gives their
+folder as `root`.
 """
+
 import hashlib
 import importlib.util
 import io
@@ -18,7 +20,10 @@ from lib import audio
 from lib.data import cache_dir, debian
 from lib.runs import write_text
 
-PACKAGES = {"openttd-openmsx": "GPL-2", "freedoom": "BSD-3-Clause"}  # 31 songs of a railway game, and those in the WAD files of a shooter
+PACKAGES = {
+    "openttd-openmsx": "GPL-2",
+    "freedoom": "BSD-3-Clause",
+}  # 31 songs of a railway game, and those in the WAD files of a shooter
 SR = 22050
 DRUM_CHANNEL = 9  # General MIDI's tenth
 BASS = range(32, 40)  # General MIDI's programs for bass
@@ -33,28 +38,46 @@ class ScoreError(ValueError):
     """Scores or the SoundFont cannot be had or used; the message says which and what to do."""
 
 
-# --- where scores come from ----------------------------------------------------------------------------------------------
+# --- where scores come from
+
 
 def load(root=None, least_seconds=40.0, least_notes=40):
-    """A table with a row a score that has drums and something else to play: name, path, seconds, drums, bass, other, group.
+    """A table with a row a score that has drums and something else to play: name, path, seconds, drums, bass, other,
+    group.
 
-    root: a folder of `.mid` files; default: the packages, fetched on first use (16 MB, no root needed). The counts are of notes. Scores
+    root: a folder of `.mid` files; default: the packages, fetched on first use (16 MB, no root needed). The counts are
+    of notes. Scores
     with one `group` share phrases and belong into one split. Raises `ScoreError`.
     """
     paths = sorted(Path(root).expanduser().rglob("*.mid")) if root else _from_packages()
     if root and not paths:
-        raise ScoreError(f"{root}: no .mid file here or below. Give the folder of your MIDI songs, or none for those of the packages.")
-    key = hashlib.sha256(repr([FACTS_VERSION, [(str(path), path.stat().st_size) for path in paths]]).encode()).hexdigest()[:10]
+        raise ScoreError(
+            f"{root}: no .mid file here or below. Give the folder of your MIDI songs, or none for those of the"
+            " packages."
+        )
+    key = hashlib.sha256(
+        repr([FACTS_VERSION, [(str(path), path.stat().st_size) for path in paths]]).encode()
+    ).hexdigest()[:10]
     kept = cache_dir() / "midi" / f"scores-{key}.csv"
     if not kept.is_file():  # parsing them all takes some 20 s
         facts = [_facts(read(path)) for path in tqdm(paths, desc="reading scores")]
-        table = pd.DataFrame([{"name": path.stem, "path": str(path), "seconds": seconds, **notes} for path, (notes, _, seconds) in zip(paths, facts)])
+        table = pd.DataFrame(
+            [
+                {"name": path.stem, "path": str(path), "seconds": seconds, **notes}
+                for path, (notes, _, seconds) in zip(paths, facts)
+            ]
+        )
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text(kept, table.assign(group=groups([phrases for _, phrases, _ in facts])).to_csv(index=False))
     table = pd.read_csv(kept)
-    table = table[(table["seconds"] >= least_seconds) & (table["drums"] >= least_notes) & (table["other"] >= least_notes)].reset_index(drop=True)
+    table = table[
+        (table["seconds"] >= least_seconds) & (table["drums"] >= least_notes) & (table["other"] >= least_notes)
+    ].reset_index(drop=True)
     if not len(table):
-        raise ScoreError(f"none of {len(paths)} scores lasts {least_seconds:g} s and has {least_notes} notes of drums and of others. Bring other songs.")
+        raise ScoreError(
+            f"none of {len(paths)} scores lasts {least_seconds:g} s and has {least_notes} notes of drums and of others."
+            " Bring other songs."
+        )
     return table
 
 
@@ -65,8 +88,11 @@ def _from_packages():
             try:
                 _unpack(debian.fetch(package, cache_dir() / "debian" / "packages"), folder / package)
             except debian.VoicesError as error:
-                raise ScoreError(f"scores come with the Debian package {package}, which cannot be had: {str(error).splitlines()[0]} Give a folder "
-                                 "of your own .mid files (parameter midi_root), or songs in stems (data/README.md shows the layouts).") from error
+                raise ScoreError(
+                    f"scores come with the Debian package {package}, which cannot be had: {str(error).splitlines()[0]}"
+                    " Give a folder of your own .mid files (parameter midi_root), or songs in stems (data/README.md"
+                    " shows the layouts)."
+                ) from error
     return sorted(path for package in PACKAGES for path in (folder / package).glob("*.mid"))
 
 
@@ -77,20 +103,27 @@ def _unpack(deb, folder):
             name = PurePosixPath(member.name)
             if member.isfile() and name.suffix in (".mid", ".wad"):
                 content = tar.extractfile(member).read()
-                found = {name.stem: content} if name.suffix == ".mid" else {f"{name.stem}_{lump}": data for lump, data in wad_songs(content).items()}
+                found = (
+                    {name.stem: content}
+                    if name.suffix == ".mid"
+                    else {f"{name.stem}_{lump}": data for lump, data in wad_songs(content).items()}
+                )
                 for song, data in found.items():
                     (folder / f"{song}.mid").write_bytes(data)
     (folder / "complete").touch()
 
 
 def wad_songs(content):
-    """The songs in MIDI form inside a WAD file, dict name -> bytes. A WAD is a list of named lumps; those called D_... are music."""
+    """The songs in MIDI form inside a WAD file, dict name -> bytes.
+
+    A WAD is a list of named lumps; those called D_... are music.
+    """
     count, directory = struct.unpack_from("<ii", content, 4)
     songs = {}
     for entry in range(count):
         start, size, name = struct.unpack_from("<ii8s", content, directory + 16 * entry)
-        if name.startswith(b"D_") and content[start: start + 4] == b"MThd":
-            songs[name.rstrip(b"\0").decode("ascii").lower()] = content[start: start + size]
+        if name.startswith(b"D_") and content[start : start + 4] == b"MThd":
+            songs[name.rstrip(b"\0").decode("ascii").lower()] = content[start : start + size]
     return songs
 
 
@@ -99,7 +132,9 @@ def read(path):
     try:
         return mido.MidiFile(str(path), clip=True)
     except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise ScoreError(f"{path}: not a MIDI file that can be read ({type(error).__name__}: {error}). Remove or replace it.") from error
+        raise ScoreError(
+            f"{path}: not a MIDI file that can be read ({type(error).__name__}: {error}). Remove or replace it."
+        ) from error
 
 
 def _stem_of(channel, program):
@@ -107,7 +142,9 @@ def _stem_of(channel, program):
 
 
 def _facts(score):
-    """({stem: notes}, phrases, seconds) of a score. A phrase is some steps in pitch in a row in one channel, so blind to key and tempo."""
+    """({stem: notes}, phrases, seconds) of a score. A phrase is some steps in pitch in a row in one channel, so blind
+    to key and tempo.
+    """
     notes, programs, melodies = dict.fromkeys(("drums", "bass", "other"), 0), {}, {}
     for message in mido.merge_tracks(score.tracks):
         if message.type == "program_change":
@@ -117,12 +154,19 @@ def _facts(score):
             if message.channel != DRUM_CHANNEL:
                 melodies.setdefault(message.channel, []).append(message.note)
     steps = [np.diff(melody) for melody in melodies.values()]
-    phrases = {tuple(part[k: k + PHRASE]) for part in steps for k in range(len(part) - PHRASE + 1) if len(set(part[k: k + PHRASE])) > 2}
+    phrases = {
+        tuple(part[k : k + PHRASE])
+        for part in steps
+        for k in range(len(part) - PHRASE + 1)
+        if len(set(part[k : k + PHRASE])) > 2
+    }
     return notes, phrases, score.length
 
 
 def groups(phrases, alike=ALIKE):
-    """A number for each score, `(scores,)`: equal where two share `alike` or more of the phrases of the one that has fewer."""
+    """A number for each score, `(scores,)`: equal where two share `alike` or more of the phrases of the one that has
+    fewer.
+    """
     number = list(range(len(phrases)))
     for one in range(len(phrases)):
         for other in range(one):
@@ -133,7 +177,9 @@ def groups(phrases, alike=ALIKE):
 
 
 def split(table, seed=0, validation=8, test=12):
-    """`table` with a column `split` (train, validation, test): whole groups, drawn by `seed`, until each has its number of scores."""
+    """`table` with a column `split` (train, validation, test): whole groups, drawn by `seed`, until each has its number
+    of scores.
+    """
     rng = np.random.default_rng(seed)
     wanted, chosen = {"test": test, "validation": validation}, {}
     for group in rng.permutation(table["group"].unique()):
@@ -144,16 +190,21 @@ def split(table, seed=0, validation=8, test=12):
     return table.assign(split=table["group"].map(chosen))
 
 
-# --- playing them --------------------------------------------------------------------------------------------------------
+# --- playing them
+
 
 def soundfont(path=""):
-    """The bytes of a SoundFont: the file `path` (.sf2), or the small one (TimGM6mb, 6 MB) that the package pretty_midi carries."""
+    """The bytes of a SoundFont: the file `path` (.sf2), or the small one (TimGM6mb, 6 MB) that the package pretty_midi
+    carries.
+    """
     if not path:
         found = importlib.util.find_spec("pretty_midi")
         path = Path(found.origin).with_name("TimGM6mb.sf2") if found else Path("TimGM6mb.sf2")
     path = Path(path).expanduser()
     if not path.is_file():
-        raise ScoreError(f"{path}: no such SoundFont. Install pretty_midi, which carries one, or name an .sf2 file of your own.")
+        raise ScoreError(
+            f"{path}: no such SoundFont. Install pretty_midi, which carries one, or name an .sf2 file of your own."
+        )
     content = path.read_bytes()
     if content[:4] != b"RIFF" or content[8:12] != b"sfbk":
         raise ScoreError(f"{path}: not a SoundFont 2 file. Name an .sf2 file.")
@@ -161,16 +212,20 @@ def soundfont(path=""):
 
 
 def render(path, font, start=0.0, seconds=40.0, tempo=1.0, key=0, swap=None, sr=SR):
-    """Play `seconds` of a score from `start` on: dict drums, bass, other -> float32 `(samples, 2)` at `sr` Hz, levels as the score has them.
+    """Play `seconds` of a score from `start` on: dict drums, bass, other -> float32 `(samples, 2)` at `sr` Hz, levels
+    as the score has them.
 
-    tempo: a factor on the speed. key: semitones up, drums excepted. swap: a random generator that puts another instrument of the same
+    tempo: a factor on the speed. key: semitones up, drums excepted. swap: a random generator that puts another
+    instrument of the same
     family in the place of each program, or None. A stem without a note is silent. start counts in the score's own time.
     """
     score, samples = read(path), int(seconds * sr)
     events = _excerpt(score, start, start + seconds * tempo, key, _swaps(swap))
     stems = {}
     for stem in ("drums", "bass", "other"):
-        played = _play(score, [(tick, message) for tick, message, owner in events if owner in (None, stem)], tempo, font)
+        played = _play(
+            score, [(tick, message) for tick, message, owner in events if owner in (None, stem)], tempo, font
+        )
         wave = audio.resample(played[0].T, played[1], sr).T[:samples]
         stems[stem] = np.pad(wave, ((0, samples - len(wave)), (0, 0)))
     return stems
@@ -184,9 +239,11 @@ def _swaps(rng):
 
 
 def _excerpt(score, first, last, key, programs):
-    """(tick, message, stem) of what is played from `first` to `last` s; stem is None for what concerns all, such as tempo and controllers.
+    """(tick, message, stem) of what is played from `first` to `last` s; stem is None for what concerns all, such as
+    tempo and controllers.
 
-    What comes before `first`, apart from notes, is kept at tick 0, so that instruments and volumes are as they should be.
+    What comes before `first`, apart from notes, is kept at tick 0, so that instruments and volumes are as they should
+    be.
     """
     events, tick, time, beat, started, current = [], 0, 0.0, 500000, None, {}
     for message in mido.merge_tracks(score.tracks):
@@ -202,7 +259,13 @@ def _excerpt(score, first, last, key, programs):
             events.append((now, message, None))
         elif message.type == "program_change":
             current[message.channel] = message.program
-            events.append((now, message.copy(program=programs[message.program]) if message.channel != DRUM_CHANNEL else message, None))
+            events.append(
+                (
+                    now,
+                    message.copy(program=programs[message.program]) if message.channel != DRUM_CHANNEL else message,
+                    None,
+                )
+            )
         elif message.type in ("note_on", "note_off"):
             if started is None:
                 continue
@@ -225,9 +288,13 @@ def _play(score, events, tempo, font):
         message = message.copy(tempo=int(message.tempo / tempo)) if message.type == "set_tempo" else message
         track.append(message.copy(time=tick - before))
         before = tick
-    track.append(mido.Message("control_change", channel=DRUM_CHANNEL, control=119, time=8 * score.ticks_per_beat))  # the last notes ring out
+    track.append(
+        mido.Message("control_change", channel=DRUM_CHANNEL, control=119, time=8 * score.ticks_per_beat)
+    )  # the last notes ring out
     file, out = mido.MidiFile(type=0, ticks_per_beat=score.ticks_per_beat), io.BytesIO()
     file.tracks.append(track)
     file.save(file=out)
-    wave, rate = soundfile.read(io.BytesIO(midirenderer.render_wave_from(font, out.getvalue())), dtype="float32", always_2d=True)
+    wave, rate = soundfile.read(
+        io.BytesIO(midirenderer.render_wave_from(font, out.getvalue())), dtype="float32", always_2d=True
+    )
     return (wave if wave.shape[1] == 2 else wave[:, [0, 0]]), rate

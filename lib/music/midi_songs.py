@@ -1,8 +1,11 @@
 """Songs in stems, made offline: scores played by a SoundFont, and real people speaking over them as the stem `vocals`.
 
-The layout is the one of `lib.music.songs`: `<root>/{train,validation,test}/<song>/{mixture,vocals,drums,bass,other}.wav`, 16-bit stereo at
-22,050 Hz, the mixture the exact sum. What these songs are not: sung, recorded together, or mastered. Each split has people and scores of its own.
+The layout is the one of `lib.music.songs`:
+`<root>/{train,validation,test}/<song>/{mixture,vocals,drums,bass,other}.wav`, 16-bit stereo at 22,050 Hz, the mixture
+the exact sum. What these songs are not: sung, recorded together, or mastered. Each split has people and scores of its
+own.
 """
+
 import hashlib
 import json
 import shutil
@@ -21,7 +24,11 @@ from lib.runs import write_json
 
 SR = midi_scores.SR
 STEMS = ("vocals", "drums", "bass", "other")
-VOICES = {"train": "Train", "validation": "Val", "test": "Test"}  # the split of the people who speak in each split of the songs
+VOICES = {
+    "train": "Train",
+    "validation": "Val",
+    "test": "Test",
+}  # the split of the people who speak in each split of the songs
 SPEECH = 40.0  # s that a person must have to carry a song
 RATIO_DB = (-3.0, 3.0)  # level of the voice where it speaks over the accompaniment
 PEAK = 0.9
@@ -29,24 +36,46 @@ SHARES = ((8, 0.1), (12, 0.15))  # scores for validation and for test: so many, 
 VERSION = 3  # raise when rendering changes, so that songs rendered before are not used
 
 
-def rendered(voices, train=24, validation=4, test=6, seconds=40.0, variants=1, seed=0, midi_root=None, font="", progress=True):
-    """The folder of songs rendered with these settings, in the user's cache; made where it is not there yet, reused where it is.
+def rendered(
+    voices, train=24, validation=4, test=6, seconds=40.0, variants=1, seed=0, midi_root=None, font="", progress=True
+):
+    """The folder of songs rendered with these settings, in the user's cache; made where it is not there yet, reused
+    where it is.
 
-    voices: the table of chapter 1 with its split. train, validation, test: scores of each split (as many as there are, where fewer).
-    variants: how often each training score is played, each time in another tempo, key and set of instruments, with another voice.
+    voices: the table of chapter 1 with its split. train, validation, test: scores of each split (as many as there are,
+    where fewer).
+    variants: how often each training score is played, each time in another tempo, key and set of instruments, with
+    another voice.
     Raises `ScoreError` where no scores can be had.
     """
-    settings = dict(train=train, validation=validation, test=test, seconds=seconds, variants=variants, seed=seed, midi_root=str(midi_root or ""),
-                    font=str(font), version=VERSION, people=sorted(voices["speaker"].unique()))
+    settings = dict(
+        train=train,
+        validation=validation,
+        test=test,
+        seconds=seconds,
+        variants=variants,
+        seed=seed,
+        midi_root=str(midi_root or ""),
+        font=str(font),
+        version=VERSION,
+        people=sorted(voices["speaker"].unique()),
+    )
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     root = cache_dir() / "songs" / key
     if not (root / "songs.csv").is_file():
-        build(root, voices, progress=progress, **{name: value for name, value in settings.items() if name not in ("version", "people")})
+        build(
+            root,
+            voices,
+            progress=progress,
+            **{name: value for name, value in settings.items() if name not in ("version", "people")},
+        )
     return root
 
 
 def build(root, voices, train, validation, test, seconds, variants, seed, midi_root=None, font="", progress=True):
-    """Render songs below `root`; a song that is there is kept, so an interrupted call goes on. Returns `songs.csv` as a table."""
+    """Render songs below `root`; a song that is there is kept, so an interrupted call goes on. Returns `songs.csv` as a
+    table.
+    """
     root, sound = Path(root), midi_scores.soundfont(font)
     plans = plan(midi_scores.load(midi_root or None), voices, train, validation, test, variants, seed)
     write_json(root / "settings.json", dict(seconds=seconds, seed=seed, variants=variants))
@@ -54,7 +83,10 @@ def build(root, voices, train, validation, test, seconds, variants, seed, midi_r
     for row in tqdm(plans, desc="rendering songs", disable=not progress):
         folder = root / row["split"] / row["song"]
         if not (folder / "song.json").is_file():
-            _write(folder, _song(row, voices, sound, seconds, np.random.default_rng([seed, zlib.crc32(row["song"].encode())])))
+            _write(
+                folder,
+                _song(row, voices, sound, seconds, np.random.default_rng([seed, zlib.crc32(row["song"].encode())])),
+            )
         rows.append(json.loads((folder / "song.json").read_text(encoding="utf-8")))
     table = pd.DataFrame(rows)
     table.to_csv(root / "songs.csv", index=False)
@@ -62,9 +94,15 @@ def build(root, voices, train, validation, test, seconds, variants, seed, midi_r
 
 
 def plan(scores, voices, train, validation, test, variants, seed):
-    """What is rendered: a dict a song with song, split, score, path, score_seconds, variant, speaker. People and scores stay in their split."""
-    validation_scores, test_scores = (min(most, max(1, round(len(scores) * share))) for most, share in SHARES)  # whatever is asked for, so that
-    table = midi_scores.split(scores, seed=seed, validation=validation_scores, test=test_scores)  # a score is never in another split
+    """What is rendered: a dict a song with song, split, score, path, score_seconds, variant, speaker. People and scores
+    stay in their split.
+    """
+    validation_scores, test_scores = (
+        min(most, max(1, round(len(scores) * share))) for most, share in SHARES
+    )  # whatever is asked for, so that
+    table = midi_scores.split(
+        scores, seed=seed, validation=validation_scores, test=test_scores
+    )  # a score is never in another split
     plans = []
     for number, (split, wanted) in enumerate((("train", train), ("validation", validation), ("test", test))):
         rng, people = np.random.default_rng([seed, number]), speakers(voices, split)
@@ -74,17 +112,33 @@ def plan(scores, voices, train, validation, test, variants, seed):
         for variant in range(variants if split == "train" else 1):
             for name, path, length in own[["name", "path", "seconds"]].itertuples(index=False):
                 order = order or list(rng.permutation(people))  # everyone once before anyone twice
-                plans.append(dict(song=f"{name}-{variant + 1}" if variant else name, split=split, score=name,
-                                  path=path, score_seconds=length, variant=variant, varied=split == "train", speaker=str(order.pop())))
+                plans.append(
+                    dict(
+                        song=f"{name}-{variant + 1}" if variant else name,
+                        split=split,
+                        score=name,
+                        path=path,
+                        score_seconds=length,
+                        variant=variant,
+                        varied=split == "train",
+                        speaker=str(order.pop()),
+                    )
+                )
     return plans
 
 
 def speakers(voices, split):
-    """Names of the people of a split who have enough speech to carry a song, sorted. Raises `ScoreError` where nobody has."""
+    """Names of the people of a split who have enough speech to carry a song, sorted.
+
+    Raises `ScoreError` where nobody has.
+    """
     seconds = voices[voices["split"] == VOICES[split]].groupby("speaker")["seconds"].sum()
     found = sorted(seconds.index[seconds >= SPEECH])
     if not found:
-        raise midi_scores.ScoreError(f"nobody among the {VOICES[split]} voices has {SPEECH:g} s of speech to carry a song. Bring longer recordings.")
+        raise midi_scores.ScoreError(
+            f"nobody among the {VOICES[split]} voices has {SPEECH:g} s of speech to carry a song. Bring longer"
+            " recordings."
+        )
     return found
 
 
@@ -102,13 +156,24 @@ def _song(row, voices, sound, seconds, rng):
     level = audio.rms_db(sum(stems.values()).mean(1))
     voice = voice * 10 ** ((level + ratio - audio.rms_db(voice[speaking])) / 20)
     stems = {"vocals": np.stack([voice, voice], axis=1), **stems}
-    facts = dict(song=row["song"], split=row["split"], score=row["score"], speaker=row["speaker"], start=round(start, 2), tempo=round(tempo, 3),
-                 key=key, other_instruments=swap is not None, ratio_db=round(ratio, 2))
+    facts = dict(
+        song=row["song"],
+        split=row["split"],
+        score=row["score"],
+        speaker=row["speaker"],
+        start=round(start, 2),
+        tempo=round(tempo, 3),
+        key=key,
+        other_instruments=swap is not None,
+        ratio_db=round(ratio, 2),
+    )
     return stems, facts
 
 
 def spoken(recordings, samples, rng):
-    """One person's recordings in phrases of 2 to 6 s with pauses of 0.5 to 3 s between them: wave `(samples,)` at 22,050 Hz, and where it speaks."""
+    """One person's recordings in phrases of 2 to 6 s with pauses of 0.5 to 3 s between them: wave `(samples,)` at
+    22,050 Hz, and where it speaks.
+    """
     wave, speaking, at = np.zeros(samples, np.float32), np.zeros(samples, bool), int(rng.uniform(0.5, 3) * SR)
     paths, queue = recordings["path"].tolist(), []
     while at < samples:
@@ -116,8 +181,8 @@ def spoken(recordings, samples, rng):
         while at < min(end, samples):
             queue = queue or list(rng.permutation(paths))
             piece = audio.set_level(audio.read(queue.pop(), SR), -20.0)[: samples - at]
-            wave[at: at + len(piece)] = piece
-            speaking[at: at + len(piece)] = True
+            wave[at : at + len(piece)] = piece
+            speaking[at : at + len(piece)] = True
             at += len(piece) + int(0.15 * SR)
         at += int(rng.uniform(0.5, 3) * SR)
     return wave, speaking
@@ -126,7 +191,9 @@ def spoken(recordings, samples, rng):
 def _write(folder, song):
     """Write one song, the whole folder at once: the stems on the grid of 16 bit, the mixture their exact sum."""
     stems, facts = song
-    gain = PEAK / max(float(np.abs(sum(stems.values())).max()), *(float(np.abs(wave).max()) for wave in stems.values()), 1e-6)
+    gain = PEAK / max(
+        float(np.abs(sum(stems.values())).max()), *(float(np.abs(wave).max()) for wave in stems.values()), 1e-6
+    )
     whole = {name: np.rint(wave * gain * 32767).astype(np.int16) for name, wave in stems.items()}
     whole["mixture"] = sum(wave.astype(np.int32) for wave in whole.values()).astype(np.int16)
     part = folder.with_name(f".part-{folder.name}")

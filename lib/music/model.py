@@ -1,9 +1,11 @@
 """CRNN: one stem out of a song, by a light convolutional-recurrent U-Net that masks the mixture's magnitudes.
 
-Waves are float32 mono `(batch, samples)` at 22,050 Hz in [-1, 1]; spectra `(batch, frames, bins)`; features `(batch, channels, frames, bins)`.
-A U-Net in frequency alone: the encoder compresses 512 bins to 16 and leaves the frames as they are, so that the recurrent bottleneck
-sees every frame, and each decoder layer gets the encoder's features of its size beside its own.
+Waves are float32 mono `(batch, samples)` at 22,050 Hz in [-1, 1]; spectra `(batch, frames, bins)`; features `(batch,
+channels, frames, bins)`. A U-Net in frequency alone: the encoder compresses 512 bins to 16 and leaves the frames as
+they are, so that the recurrent bottleneck sees every frame, and each decoder layer gets the encoder's features of its
+size beside its own.
 """
+
 from dataclasses import dataclass
 
 import torch
@@ -21,15 +23,30 @@ LOSSES = ("magnitude", "spectrum")
 class CRNNConfig(PreTrainedConfig):
     """Sizes and options of `CRNN`.
 
-    target: the stem it separates. channels, strides: of the four encoder layers, strides in frequency. hidden: width of one direction of
-    a recurrent layer. rnn: "gru" or "lstm". magnitude_power: compression of the magnitudes that enter. loss: L1 of the complex "spectrum" of
+    target: the stem it separates. channels, strides: of the four encoder layers, strides in frequency. hidden: width of
+    one direction of
+    a recurrent layer. rnn: "gru" or "lstm". magnitude_power: compression of the magnitudes that enter. loss: L1 of the
+    complex "spectrum" of
     estimate less target, which counts what the mixture's phase costs, or of the "magnitude" alone.
     """
 
     model_type = "crnn_separator"
 
-    def __init__(self, target="vocals", sample_rate=22050, n_fft=1024, hop_length=256, channels=(8, 16, 32, 32), strides=(4, 2, 2, 2),
-                 hidden=96, layers=3, rnn="gru", magnitude_power=0.3, loss="spectrum", **kwargs):
+    def __init__(
+        self,
+        target="vocals",
+        sample_rate=22050,
+        n_fft=1024,
+        hop_length=256,
+        channels=(8, 16, 32, 32),
+        strides=(4, 2, 2, 2),
+        hidden=96,
+        layers=3,
+        rnn="gru",
+        magnitude_power=0.3,
+        loss="spectrum",
+        **kwargs,
+    ):
         for name, value, known in (("target", target, TARGETS), ("rnn", rnn, tuple(CELLS)), ("loss", loss, LOSSES)):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}; known are: {', '.join(known)}")
@@ -37,8 +54,10 @@ class CRNNConfig(PreTrainedConfig):
         for stride in strides:
             steps *= stride
         if len(channels) != len(strides) or n_fft // 2 % steps:
-            raise ValueError(f"channels {tuple(channels)} and strides {tuple(strides)} must be equally many, and the strides' product must "
-                             f"divide n_fft / 2 = {n_fft // 2}")
+            raise ValueError(
+                f"channels {tuple(channels)} and strides {tuple(strides)} must be equally many, and the strides'"
+                f" product must divide n_fft / 2 = {n_fft // 2}"
+            )
         self.target, self.sample_rate, self.n_fft, self.hop_length = target, sample_rate, n_fft, hop_length
         self.channels, self.strides, self.hidden, self.layers = list(channels), list(strides), hidden, layers
         self.rnn, self.magnitude_power, self.loss = rnn, magnitude_power, loss
@@ -47,7 +66,9 @@ class CRNNConfig(PreTrainedConfig):
 
 @dataclass
 class CRNNOutput(ModelOutput):
-    """loss: mean L1 relative to the mixture's own magnitude, where a target was given; est: `(batch, samples)`; None while training."""
+    """loss: mean L1 relative to the mixture's own magnitude, where a target was given; est: `(batch, samples)`; None
+    while training.
+    """
 
     loss: torch.Tensor | None = None
     est: torch.Tensor | None = None
@@ -58,7 +79,11 @@ class _Down(nn.Sequential):
 
     def __init__(self, inputs, outputs, stride):
         kernel = stride + 3 if stride > 2 else 5
-        super().__init__(nn.Conv2d(inputs, outputs, (3, kernel), (1, stride), (1, (kernel - stride + 1) // 2)), nn.BatchNorm2d(outputs), nn.ReLU())
+        super().__init__(
+            nn.Conv2d(inputs, outputs, (3, kernel), (1, stride), (1, (kernel - stride + 1) // 2)),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        )
 
 
 class _Up(nn.Sequential):
@@ -83,15 +108,21 @@ class CRNN(PreTrainedModel):
         bins = config.n_fft // 2
         for stride in strides:
             bins //= stride
-        self.bottleneck = CELLS[config.rnn](widths[-1] * bins, config.hidden, config.layers, batch_first=True, bidirectional=True)
+        self.bottleneck = CELLS[config.rnn](
+            widths[-1] * bins, config.hidden, config.layers, batch_first=True, bidirectional=True
+        )
         self.back = nn.Linear(2 * config.hidden, widths[-1] * bins)
-        self.decoder = nn.ModuleList([_Up(2 * widths[k + 1], widths[k], strides[k], k == 0) for k in reversed(range(len(strides)))])
+        self.decoder = nn.ModuleList(
+            [_Up(2 * widths[k + 1], widths[k], strides[k], k == 0) for k in reversed(range(len(strides)))]
+        )
         self._windows = {}
         self.all_tied_weights_keys = {}
 
     @classmethod
     def from_pretrained(cls, path, **settings):
-        """Load from a folder or hub id with `config.json` and weights, in eval mode; `CheckpointError` names what is missing or unfit."""
+        """Load from a folder or hub id with `config.json` and weights, in eval mode; `CheckpointError` names what is
+        missing or unfit.
+        """
         config, state, source = checkpoint.read_checkpoint(path)
         model = cls(cls.config_class(**{**{k: v for k, v in config.items() if k != "dtype"}, **settings}))
         checkpoint.fill(model, state, source)
@@ -102,10 +133,15 @@ class CRNN(PreTrainedModel):
         return {"encoder": self.encoder, "bottleneck": [self.bottleneck, self.back], "decoder": self.decoder}
 
     def forward(self, mix, target=None):
-        """Estimate the target in `mix` `(batch, samples)`; with `target` of the same shape the output has the loss too."""
+        """Estimate the target in `mix` `(batch, samples)`;
+
+        with `target` of the same shape the output has the loss too.
+        """
         if mix.dim() != 2 or (target is not None and target.shape != mix.shape):
-            raise ValueError(f"expected mix (batch, samples) and a target of the same shape; got {tuple(mix.shape)}"
-                             + ("" if target is None else f" and {tuple(target.shape)}"))
+            raise ValueError(
+                f"expected mix (batch, samples) and a target of the same shape; got {tuple(mix.shape)}"
+                + ("" if target is None else f" and {tuple(target.shape)}")
+            )
         spectrum = self.stft(mix)
         mask = self.mask(spectrum.abs())
         loss = None if target is None else self._loss(mask, spectrum, self.stft(target))
@@ -113,9 +149,14 @@ class CRNN(PreTrainedModel):
         return CRNNOutput(loss=loss, est=est)
 
     def mask(self, magnitude):
-        """`magnitude` `(batch, frames, bins)` -> the mask of the same shape, 0 to 1. Blind to the level of the whole."""
+        """`magnitude` `(batch, frames, bins)` -> the mask of the same shape, 0 to 1.
+
+        Blind to the level of the whole.
+        """
         level = magnitude.mean((1, 2), keepdim=True) + 1e-8
-        x = ((magnitude[..., :-1] / level + 1e-6) ** self.config.magnitude_power)[:, None]  # without the bin at half the rate: 512 are left
+        x = ((magnitude[..., :-1] / level + 1e-6) ** self.config.magnitude_power)[
+            :, None
+        ]  # without the bin at half the rate: 512 are left
         skips = []
         for layer in self.encoder:
             x = layer(x)
@@ -141,12 +182,20 @@ class CRNN(PreTrainedModel):
     def stft(self, wave):
         """`(batch, samples)` -> complex `(batch, frames, bins)`; Hann window, centred."""
         config = self.config
-        return torch.stft(wave.float(), config.n_fft, config.hop_length, window=self._window(wave.device), return_complex=True).transpose(1, 2)
+        return torch.stft(
+            wave.float(), config.n_fft, config.hop_length, window=self._window(wave.device), return_complex=True
+        ).transpose(1, 2)
 
     def istft(self, spectrum, samples):
         """Complex `(batch, frames, bins)` -> `(batch, samples)`."""
         config = self.config
-        return torch.istft(spectrum.transpose(1, 2), config.n_fft, config.hop_length, window=self._window(spectrum.device), length=samples)
+        return torch.istft(
+            spectrum.transpose(1, 2),
+            config.n_fft,
+            config.hop_length,
+            window=self._window(spectrum.device),
+            length=samples,
+        )
 
     def _window(self, device):
         if str(device) not in self._windows:
@@ -156,9 +205,11 @@ class CRNN(PreTrainedModel):
 
 @torch.inference_mode()
 def operations(model, seconds=10.0):
-    """Multiplications and additions (each counted) that a second of audio takes, by part: dict encoder, bottleneck, decoder, total.
+    """Multiplications and additions (each counted) that a second of audio takes, by part: dict encoder, bottleneck,
+    decoder, total.
 
-    Counted from the layers' shapes on a wave of `seconds`; Fourier transforms, norms and activations are left out (under 1 %).
+    Counted from the layers' shapes on a wave of `seconds`; Fourier transforms, norms and activations are left out
+    (under 1 %).
     """
     counts, hooks = {}, []
 
@@ -166,13 +217,16 @@ def operations(model, seconds=10.0):
         def hook(module, inputs, output):
             x, y = inputs[0], output[0] if isinstance(output, tuple) else output
             if isinstance(module, nn.RNNBase):
-                each = sum(weight.numel() for name, weight in module.named_parameters() if "weight" in name) * x.shape[1]
+                each = (
+                    sum(weight.numel() for name, weight in module.named_parameters() if "weight" in name) * x.shape[1]
+                )
             elif isinstance(module, nn.Linear):
                 each = module.weight.numel() * y.numel() / y.shape[-1]
             else:  # a transposed convolution spreads each input, a convolution gathers for each output
                 places = x if isinstance(module, nn.ConvTranspose2d) else y
                 each = module.weight.numel() * places.shape[-1] * places.shape[-2]
             counts[part] = counts.get(part, 0) + 2 * each / seconds
+
         return hook
 
     for part, modules in model.groups().items():

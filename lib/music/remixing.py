@@ -1,8 +1,11 @@
-"""Training examples out of songs: excerpts as they are, or mixtures made anew each time out of the stems of different songs.
+"""Training examples out of songs: excerpts as they are, or mixtures made anew each time out of the stems of different
+songs.
 
-An item is dict(mix, target), float32 `(samples,)` at 22,050 Hz. Chance comes from PyTorch's global generator, which `lib.training.fit`
-seeds and restores: each epoch brings new examples, and a resumed run the ones that the uninterrupted run would have had.
+An item is dict(mix, target), float32 `(samples,)` at 22,050 Hz. Chance comes from PyTorch's global generator, which
+`lib.training.fit` seeds and restores: each epoch brings new examples, and a resumed run the ones that the uninterrupted
+run would have had.
 """
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -17,7 +20,8 @@ ACTIVE_DB = -45.0  # dBFS: an excerpt of validation has at least this much of th
 class Remixes(Dataset):
     """`items` excerpts of `seconds` an epoch from the songs of one split.
 
-    remix=True: each stem from a song of its own, at an offset of its own, with random gain, sign and channel (left, right, mid).
+    remix=True: each stem from a song of its own, at an offset of its own, with random gain, sign and channel (left,
+    right, mid).
     remix=False: all stems from one song and one offset, as they were, the channels' mean: the song's own mixture.
     heard: a function called with 1 after each example, for a progress bar.
     """
@@ -25,11 +29,22 @@ class Remixes(Dataset):
     def __init__(self, songs, target="vocals", items=256, seconds=2.0, remix=True, sr=SR, heard=None):
         if not songs:
             raise SongError("no songs to train on. Check the split's folder.")
-        self.songs, self.target, self.items, self.seconds, self.remix, self.sr, self.heard = songs, target, items, seconds, remix, sr, heard
+        self.songs, self.target, self.items, self.seconds, self.remix, self.sr, self.heard = (
+            songs,
+            target,
+            items,
+            seconds,
+            remix,
+            sr,
+            heard,
+        )
         self.lengths = [song.seconds() for song in songs]
         if min(self.lengths) < seconds:
             short = songs[int(np.argmin(self.lengths))]
-            raise SongError(f"{short.name}: {min(self.lengths):.1f} s is shorter than an excerpt of {seconds:g} s. Take it out, or train on shorter excerpts.")
+            raise SongError(
+                f"{short.name}: {min(self.lengths):.1f} s is shorter than an excerpt of {seconds:g} s. Take it out, or"
+                " train on shorter excerpts."
+            )
         self.sources = sorted({part for song in songs for part in song.parts(target)})
         self.having = {part: [k for k, song in enumerate(songs) if part in song.parts(target)] for part in self.sources}
 
@@ -58,7 +73,12 @@ class Remixes(Dataset):
 
     def _stem(self, rng, part, choice):
         k = int(rng.choice(list(choice)))
-        where = dict(start=self._offset(rng, k), seconds=self.seconds, sr=self.sr, channel=str(rng.choice(["left", "right", "mid"])))
+        where = dict(
+            start=self._offset(rng, k),
+            seconds=self.seconds,
+            sr=self.sr,
+            channel=str(rng.choice(["left", "right", "mid"])),
+        )
         song = self.songs[k]
         wave = song.read(part, **where) if part == self.target else song.read_part(part, self.target, **where)
         return wave * np.float32(rng.choice([-1.0, 1.0]) * 10 ** (rng.uniform(*GAIN_DB) / 20))
@@ -78,7 +98,9 @@ class Excerpts(Dataset):
             kept = [loud[k] for k in np.unique(np.linspace(0, len(loud) - 1, each).round().astype(int))] if loud else []
             self.places += [(song, float(start)) for start in kept]
         if not self.places:
-            raise SongError(f"the stem {target!r} is silent in all {len(songs)} songs to validate on. Check the split's folder.")
+            raise SongError(
+                f"the stem {target!r} is silent in all {len(songs)} songs to validate on. Check the split's folder."
+            )
 
     def __len__(self):
         return len(self.places)

@@ -1,7 +1,10 @@
-"""A whole song, of any length and format, through a separator: read in pieces, cross-faded, written as it goes, in bounded memory.
+"""A whole song, of any length and format, through a separator: read in pieces, cross-faded, written as it goes, in
+bounded memory.
 
-Waves are float32 mono `(samples,)` in [-1, 1]. Whatever the file's rate, the result has the model's (22,050 Hz): it knows nothing above.
+Waves are float32 mono `(samples,)` in [-1, 1]. Whatever the file's rate, the result has the model's (22,050 Hz): it
+knows nothing above.
 """
+
 import os
 import tempfile
 import time
@@ -26,7 +29,10 @@ class SeparationError(ValueError):
 
 
 class Separated(NamedTuple):
-    """Where the two waves were written, the song's seconds, how long it took, and seconds of computing a second of audio (RTF)."""
+    """Where the two waves were written, the song's seconds, how long it took, and seconds of computing a second of
+    audio (RTF).
+    """
+
     target: Path
     rest: Path
     audio_seconds: float
@@ -35,9 +41,11 @@ class Separated(NamedTuple):
 
 
 def separate_file(model, path, folder, chunk=CHUNK, fade=FADE, progress=True):
-    """Write `<song>_<target>.wav` and `<song>_accompaniment.wav` (for another target than vocals `_rest.wav`) into `folder`; a `Separated`.
+    """Write `<song>_<target>.wav` and `<song>_accompaniment.wav` (for another target than vocals `_rest.wav`) into
+    `folder`; a `Separated`.
 
-    path: wav, flac, ogg, mp3 (soundfile), or m4a and the like (PyAV); any rate, channels mixed down. Memory holds one chunk, not the
+    path: wav, flac, ogg, mp3 (soundfile), or m4a and the like (PyAV); any rate, channels mixed down. Memory holds one
+    chunk, not the
     song. Target and rest add up to the song. Raises `SeparationError` for a missing, corrupt, empty or silent file.
     """
     path, folder, sr = Path(path), Path(folder), model.config.sample_rate
@@ -49,8 +57,11 @@ def separate_file(model, path, folder, chunk=CHUNK, fade=FADE, progress=True):
     bar = tqdm(total=round(seconds, 1) or None, unit="s", desc=f"separating {path.name}", disable=not progress)
     try:
         parts = [_part(place) for place in places]
-        with bar, soundfile.SoundFile(parts[0], "w", sr, 1, subtype="PCM_16", format="WAV") as first, \
-                soundfile.SoundFile(parts[1], "w", sr, 1, subtype="PCM_16", format="WAV") as second:
+        with (
+            bar,
+            soundfile.SoundFile(parts[0], "w", sr, 1, subtype="PCM_16", format="WAV") as first,
+            soundfile.SoundFile(parts[1], "w", sr, 1, subtype="PCM_16", format="WAV") as second,
+        ):
             for mix, est in stream(model, blocks(path, sr), chunk, fade):
                 first.write(est)
                 second.write(np.clip(mix - est, -1, 1))
@@ -77,16 +88,26 @@ def _check(path, seconds, expected, peak):
     if not seconds:
         raise SeparationError(f"{path}: holds no audio. Copy or export it again.")
     if peak < SILENT:
-        raise SeparationError(f"{path}: silent (peak under -80 dBFS), so there is nothing to separate. Is it the right file?")
+        raise SeparationError(
+            f"{path}: silent (peak under -80 dBFS), so there is nothing to separate. Is it the right file?"
+        )
     if expected and seconds < 0.9 * expected - 1:
-        raise SeparationError(f"{path}: only {seconds:.1f} s of {expected:.1f} s can be decoded; it is damaged or cut off. Copy it again.")
+        raise SeparationError(
+            f"{path}: only {seconds:.1f} s of {expected:.1f} s can be decoded; it is damaged or cut off. Copy it again."
+        )
 
 
 def expected_seconds(path):
-    """Length by the header, 0 where it does not say. Raises `SeparationError` where the file is missing, empty or no audio."""
+    """Length by the header, 0 where it does not say.
+
+    Raises `SeparationError` where the file is missing, empty or no audio.
+    """
     path = Path(path)
     if not path.is_file() or path.stat().st_size == 0:
-        raise SeparationError(f"{path}: {'the file is empty (0 bytes)' if path.is_file() else 'no such file'}. Check the path, or copy it again.")
+        raise SeparationError(
+            f"{path}: {'the file is empty (0 bytes)' if path.is_file() else 'no such file'}. Check the path, or copy it"
+            " again."
+        )
     try:
         info = soundfile.info(str(path))
         return info.frames / info.samplerate
@@ -98,11 +119,16 @@ def expected_seconds(path):
                 stream = container.streams.audio[0]
                 return float((stream.duration or 0) * stream.time_base)
         except (av.FFmpegError, IndexError, ValueError) as error:
-            raise SeparationError(f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?") from error
+            raise SeparationError(
+                f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?"
+            ) from error
 
 
 def blocks(path, sr):
-    """The song at `sr` Hz, mono, piece by piece. Raises `SeparationError`, naming the file, where decoding fails on the way."""
+    """The song at `sr` Hz, mono, piece by piece.
+
+    Raises `SeparationError`, naming the file, where decoding fails on the way.
+    """
     resampler, rate = None, None
     for wave, rate in _decoded(Path(path)):
         if not np.isfinite(wave).all():
@@ -135,7 +161,9 @@ def _decoded(path):
                 for out in resampler.resample(frame):
                     yield out.to_ndarray().mean(axis=0).astype(np.float32), out.sample_rate
     except (av.FFmpegError, IndexError, ValueError) as error:
-        raise SeparationError(f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?") from error
+        raise SeparationError(
+            f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?"
+        ) from error
 
 
 def _known(path):
@@ -147,17 +175,26 @@ def _known(path):
 
 
 def stream(model, pieces, chunk=CHUNK, fade=FADE):
-    """(mixture, estimate) pairs, finished stretch by stretch, from an iterable of waves `(samples,)` of any lengths at the model's rate.
+    """(mixture, estimate) pairs, finished stretch by stretch, from an iterable of waves `(samples,)` of any lengths at
+    the model's rate.
 
-    The model sees `chunk` s at a time, and `fade` s of each chunk overlap the next: there the two estimates are cross-faded by weights
+    The model sees `chunk` s at a time, and `fade` s of each chunk overlap the next: there the two estimates are
+    cross-faded by weights
     that sum to one, so no seam is heard. A last chunk that is short is zero-padded for the model.
     """
     sr = model.config.sample_rate
     size, shared = int(chunk * sr), int(fade * sr)
     if not 0 <= shared <= size // 2:
         raise ValueError(f"fade is {fade:g} s; it must be from 0 to half of a chunk of {chunk:g} s")
-    rise = (np.sin(0.5 * np.pi * (np.arange(shared) + 0.5) / shared) ** 2).astype(np.float32) if shared else np.zeros(0, np.float32)
-    waiting, tail = np.zeros(0, np.float32), np.zeros(0, np.float32)  # what is not yet estimated; the last chunk's fading end
+    rise = (
+        (np.sin(0.5 * np.pi * (np.arange(shared) + 0.5) / shared) ** 2).astype(np.float32)
+        if shared
+        else np.zeros(0, np.float32)
+    )
+    waiting, tail = (
+        np.zeros(0, np.float32),
+        np.zeros(0, np.float32),
+    )  # what is not yet estimated; the last chunk's fading end
 
     def finished(mix, last):
         nonlocal tail
@@ -171,13 +208,15 @@ def stream(model, pieces, chunk=CHUNK, fade=FADE):
         waiting = np.concatenate([waiting, np.asarray(piece, np.float32)])
         while len(waiting) > size:
             yield finished(waiting[:size], last=False)
-            waiting = waiting[size - shared:]
+            waiting = waiting[size - shared :]
     if len(waiting):
         yield finished(waiting, last=True)
 
 
 def _estimate(model, mix, size):
-    padded = np.pad(mix, (0, max(0, min(size, 2 * model.config.n_fft) - len(mix))))  # the Fourier transform needs a few frames
+    padded = np.pad(
+        mix, (0, max(0, min(size, 2 * model.config.n_fft) - len(mix)))
+    )  # the Fourier transform needs a few frames
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     try:

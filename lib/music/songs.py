@@ -1,9 +1,12 @@
-"""Songs in stems, in the layouts that people have: one list of `Song`s for this workbook's own, MUSDB18-HQ, MoisesDB and Slakh2100.
+"""Songs in stems, in the layouts that people have: one list of `Song`s for this workbook's own, MUSDB18-HQ, MoisesDB
+and Slakh2100.
 
     <root>/{train,validation,test}/<song>/{mixture,vocals,drums,bass,other}.wav     a mixture and the target are enough
 
-Waves are float32 mono `(samples,)` in [-1, 1] at the rate asked for; stereo and other rates are converted as they are read.
+Waves are float32 mono `(samples,)` in [-1, 1] at the rate asked for; stereo and other rates are converted as they are
+read.
 """
+
 import hashlib
 import importlib.util
 import json
@@ -23,7 +26,12 @@ SPLITS = ("train", "validation", "test")
 FOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 LAYOUTS = ("auto", "plain", "musdb18hq", "moisesdb", "slakh2100")
 SUFFIXES = (".wav", ".flac", ".ogg")
-MOISES = {"vocals": "vocals", "drums": "drums", "percussion": "drums", "bass": "bass"}  # all its other stems count as "other"
+MOISES = {
+    "vocals": "vocals",
+    "drums": "drums",
+    "percussion": "drums",
+    "bass": "bass",
+}  # all its other stems count as "other"
 SR = 22050
 SILENT_DB = -80.0  # dBFS under which a whole stem counts as silent
 SHARE = 0.1  # of the songs, for validation (and test) where a data set does not say
@@ -35,7 +43,9 @@ class SongError(ValueError):
 
 @dataclass(frozen=True)
 class Song:
-    """One song: its split, the files of each stem (a stem may be the sum of several), and its mixture, None where it is the stems' sum."""
+    """One song: its split, the files of each stem (a stem may be the sum of several), and its mixture, None where it is
+    the stems' sum.
+    """
 
     name: str
     split: str
@@ -54,7 +64,10 @@ class Song:
         return frames / rate
 
     def read(self, stem, start=0.0, seconds=None, sr=SR, channel="mid"):
-        """`stem` (or "mixture") from `start` s on for `seconds` s (default: to the end) as `(samples,)`; channel: left, right, mid (their mean)."""
+        """`stem` (or "mixture") from `start` s on for `seconds` s (default:
+
+        to the end) as `(samples,)`; channel: left, right, mid (their mean).
+        """
         paths = [self.mixture] if stem == "mixture" and self.mixture else self._paths(stem)
         waves = [_read(path, start, seconds, sr, channel) for path in paths]
         samples = min(map(len, waves))
@@ -68,62 +81,78 @@ class Song:
         return self.stems[stem]
 
     def parts(self, target):
-        """Names of what lies beside the target: the other stems, or "rest" (the mixture less the target) where they are not all there."""
+        """Names of what lies beside the target: the other stems, or "rest" (the mixture less the target) where they are
+        not all there.
+        """
         others = [stem for stem in self.stems if stem != target]
         return others if self.mixture is None or set(STEMS) <= set(self.stems) else ["rest"]
 
     def read_part(self, part, target, **where):
         """Like `read`, for a name that `parts` gave."""
-        return self.read("mixture", **where) - self.read(target, **where) if part == "rest" else self.read(part, **where)
+        return (
+            self.read("mixture", **where) - self.read(target, **where) if part == "rest" else self.read(part, **where)
+        )
 
 
 def _read(path, start, seconds, sr, channel):
     try:
         with soundfile.SoundFile(str(path)) as file:
             rate = file.samplerate
-            file.seek(min(int(round(start * rate)), file.frames))
-            wave = file.read(-1 if seconds is None else int(round(seconds * rate)), dtype="float32", always_2d=True)
+            file.seek(min(round(start * rate), file.frames))
+            wave = file.read(-1 if seconds is None else round(seconds * rate), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise SongError(f"{path}: cannot be read as audio ({error}). Is it damaged? Copy it again.") from error
-    if wave.shape[1] == 1 or channel == "mid":
-        wave = wave.mean(axis=1)
-    else:
-        wave = wave[:, 0 if channel == "left" else 1]
+    wave = wave.mean(axis=1) if wave.shape[1] == 1 or channel == "mid" else wave[:, 0 if channel == "left" else 1]
     wave = audio.resample(wave, rate, sr)
-    samples = len(wave) if seconds is None else int(round(seconds * sr))
+    samples = len(wave) if seconds is None else round(seconds * sr)
     return np.pad(wave[:samples], (0, max(0, samples - len(wave))))
 
 
-# --- layouts -------------------------------------------------------------------------------------------------------------
+# --- layouts
+
 
 def open_songs(root, target="vocals", layout="auto", seed=0):
-    """All songs below `root` as a list of `Song`, with splits. layout: `plain`, `musdb18hq`, `moisesdb`, `slakh2100`, or `auto`.
+    """All songs below `root` as a list of `Song`, with splits. layout: `plain`, `musdb18hq`, `moisesdb`, `slakh2100`,
+    or `auto`.
 
-    Where a data set names no validation or test songs, a tenth each is drawn by `seed`. Raises `SongError` for no songs, an unknown layout,
+    Where a data set names no validation or test songs, a tenth each is drawn by `seed`. Raises `SongError` for no
+    songs, an unknown layout,
     a song without the stem `target`, and a song that stands in two splits.
     """
     root = Path(root).expanduser()
     if layout not in LAYOUTS:
         raise SongError(f"unknown layout {layout!r}; known are: {', '.join(LAYOUTS)}.")
     if not root.is_dir():
-        raise SongError(f"{root}: no such folder. It should hold train/<song>/mixture.wav and {target}.wav, or a data set in its own layout.")
+        raise SongError(
+            f"{root}: no such folder. It should hold train/<song>/mixture.wav and {target}.wav, or a data set in its"
+            " own layout."
+        )
     layout = _guess(root) if layout == "auto" else layout
     songs = {"plain": _plain, "musdb18hq": _plain, "moisesdb": _moisesdb, "slakh2100": _slakh}[layout](root)
     if not songs:
         raise SongError(f"{root}: no songs found in the layout {layout}. Expected {_EXPECTED[layout]}.")
     if lacking := [song.name for song in songs if target not in song.stems]:
         has = sorted({stem for song in songs for stem in song.stems})
-        raise SongError(f"{root}: {len(lacking)} of {len(songs)} songs have no stem {target!r}, such as {lacking[0]} (stems there: {', '.join(has)}). "
-                        + ("Slakh2100 holds no vocals; choose drums, bass or other." if layout == "slakh2100" else
-                           f"Put {target}.wav into its folder, take the song out, or choose another target."))
+        raise SongError(
+            f"{root}: {len(lacking)} of {len(songs)} songs have no stem {target!r}, such as {lacking[0]} (stems there:"
+            f" {', '.join(has)}). "
+            + (
+                "Slakh2100 holds no vocals; choose drums, bass or other."
+                if layout == "slakh2100"
+                else f"Put {target}.wav into its folder, take the song out, or choose another target."
+            )
+        )
     songs = _with_splits(songs, seed)
     check_disjoint(songs)
     return songs
 
 
-_EXPECTED = {"plain": "{train,validation,test}/<song>/{mixture,vocals,drums,bass,other}.wav",
-             "musdb18hq": "{train,test}/<Artist - Title>/{mixture,vocals,drums,bass,other}.wav",
-             "moisesdb": "<id>/data.json with <id>/<stem>/<track>.wav", "slakh2100": "{train,validation,test}/Track00001/{metadata.yaml,mix.flac,stems/S00.flac}"}
+_EXPECTED = {
+    "plain": "{train,validation,test}/<song>/{mixture,vocals,drums,bass,other}.wav",
+    "musdb18hq": "{train,test}/<Artist - Title>/{mixture,vocals,drums,bass,other}.wav",
+    "moisesdb": "<id>/data.json with <id>/<stem>/<track>.wav",
+    "slakh2100": "{train,validation,test}/Track00001/{metadata.yaml,mix.flac,stems/S00.flac}",
+}
 
 
 def _guess(root):
@@ -135,12 +164,19 @@ def _guess(root):
 def _plain(root):
     """Also MUSDB18-HQ, which has the same form and no folder for validation."""
     songs = []
-    for folder in sorted(path for path in root.glob("*/*") if path.is_dir() and not path.name.startswith(".") and path.parent.name in FOLDERS):
+    for folder in sorted(
+        path
+        for path in root.glob("*/*")
+        if path.is_dir() and not path.name.startswith(".") and path.parent.name in FOLDERS
+    ):
         files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
         if files:
             stems = {stem: [files[stem]] for stem in STEMS if stem in files}
             if "mixture" not in files and len(stems) < 2:
-                raise SongError(f"{folder}: holds neither mixture.wav nor several stems to add up. Put the mixture beside {', '.join(stems) or 'it'}.")
+                raise SongError(
+                    f"{folder}: holds neither mixture.wav nor several stems to add up. Put the mixture beside"
+                    f" {', '.join(stems) or 'it'}."
+                )
             songs.append(Song(folder.name, FOLDERS[folder.parent.name], stems, files.get("mixture")))
     return songs
 
@@ -150,9 +186,18 @@ def _moisesdb(root):
     for file in sorted(root.glob("**/data.json")):
         about, stems = json.loads(file.read_text(encoding="utf-8")), {}
         for stem in about["stems"]:
-            paths = [file.parent / stem["stemName"] / f"{track['id']}.{track.get('extension', 'wav')}" for track in stem["tracks"]]
+            paths = [
+                file.parent / stem["stemName"] / f"{track['id']}.{track.get('extension', 'wav')}"
+                for track in stem["tracks"]
+            ]
             stems.setdefault(MOISES.get(stem["stemName"], "other"), []).extend(path for path in paths if path.is_file())
-        songs.append(Song(f"{about.get('artist', '?')} - {about.get('song', file.parent.name)}", "?", {name: paths for name, paths in stems.items() if paths}))
+        songs.append(
+            Song(
+                f"{about.get('artist', '?')} - {about.get('song', file.parent.name)}",
+                "?",
+                {name: paths for name, paths in stems.items() if paths},
+            )
+        )
     return songs
 
 
@@ -161,7 +206,9 @@ def _slakh(root):
     for file in sorted(root.glob("*/*/metadata.yaml")):
         about, stems = yaml.safe_load(file.read_text(encoding="utf-8")), {}
         for name, stem in (about.get("stems") or {}).items():
-            path = next((path for suffix in SUFFIXES if (path := file.parent / "stems" / f"{name}{suffix}").is_file()), None)
+            path = next(
+                (path for suffix in SUFFIXES if (path := file.parent / "stems" / f"{name}{suffix}").is_file()), None
+            )
             if path is not None:  # a few of its stems were never rendered
                 kind = "drums" if stem.get("is_drum") else "bass" if stem.get("inst_class") == "Bass" else "other"
                 stems.setdefault(kind, []).append(path)
@@ -171,14 +218,21 @@ def _slakh(root):
 
 
 def _with_splits(songs, seed):
-    """Splits for what has none: MUSDB18's own 14 validation songs by name, else a tenth of the songs (of train) each, by `seed`."""
+    """Splits for what has none: MUSDB18's own 14 validation songs by name, else a tenth of the songs (of train) each,
+    by `seed`.
+    """
     by_name = _musdb_validation()
-    songs = [Song(s.name, "validation", s.stems, s.mixture) if s.split == "train" and s.name in by_name else s for s in songs]
+    songs = [
+        Song(s.name, "validation", s.stems, s.mixture) if s.split == "train" and s.name in by_name else s for s in songs
+    ]
     for split, source in (("test", "?"), ("validation", "?"), ("validation", "train")):
         pool = [song for song in songs if song.split == source]
         if any(song.split == split for song in songs) or len(pool) < 3:
             continue
-        drawn = {pool[k].name for k in np.random.default_rng(seed).permutation(len(pool))[: max(1, round(SHARE * len(songs)))]}
+        drawn = {
+            pool[k].name
+            for k in np.random.default_rng(seed).permutation(len(pool))[: max(1, round(SHARE * len(songs)))]
+        }
         songs = [Song(s.name, split, s.stems, s.mixture) if s.split == source and s.name in drawn else s for s in songs]
     return [Song(s.name, "train", s.stems, s.mixture) if s.split == "?" else s for s in songs]
 
@@ -187,65 +241,105 @@ def _musdb_validation():
     """The names that the package musdb lists; read as a file, for importing it wants ffmpeg's programs on the path."""
     found = importlib.util.find_spec("musdb")
     file = Path(found.origin).parent / "configs" / "mus.yaml" if found else None
-    return set(yaml.safe_load(file.read_text(encoding="utf-8")).get("validation_tracks", [])) if file and file.is_file() else set()
+    return (
+        set(yaml.safe_load(file.read_text(encoding="utf-8")).get("validation_tracks", []))
+        if file and file.is_file()
+        else set()
+    )
 
 
 def by_split(songs):
     """dict split -> its songs. Raises `SongError` where a split has none."""
     parts = {split: [song for song in songs if song.split == split] for split in SPLITS}
     if empty := [split for split, own in parts.items() if not own]:
-        raise SongError(f"no songs in {' and '.join(empty)}, of {len(songs)} in all. Put at least one, which is in no other split, into each of "
-                        f"{', '.join(SPLITS)}.")
+        raise SongError(
+            f"no songs in {' and '.join(empty)}, of {len(songs)} in all. Put at least one, which is in no other split,"
+            f" into each of {', '.join(SPLITS)}."
+        )
     return parts
 
 
-# --- checks --------------------------------------------------------------------------------------------------------------
+# --- checks
+
 
 def check_disjoint(songs):
     """Raise `SongError` when one song, by name or by what its mixture holds, stands in two splits."""
     seen = {}
     for song in songs:
-        content = hashlib.sha1(song.read("mixture", start=min(5.0, song.seconds() / 2), seconds=2.0).tobytes()).hexdigest()
+        content = hashlib.sha1(
+            song.read("mixture", start=min(5.0, song.seconds() / 2), seconds=2.0).tobytes()
+        ).hexdigest()
         for key in (song.name, content):
             if key in seen and seen[key].split != song.split:
-                raise SongError(f"{song.name} ({song.split}) is {seen[key].name} ({seen[key].split}): the same song in two splits. Remove it from one.")
+                raise SongError(
+                    f"{song.name} ({song.split}) is {seen[key].name} ({seen[key].split}): the same song in two splits."
+                    " Remove it from one."
+                )
             seen.setdefault(key, song)
 
 
 def heard(songs, target="vocals"):
-    """The songs in which `target` sounds at all, and the names of those in which it does not: a score may have no bass."""
+    """The songs in which `target` sounds at all, and the names of those in which it does not:
+
+    a score may have no bass.
+    """
     sounds = [audio.rms_db(song.read(target)) >= SILENT_DB for song in songs]
-    return [song for song, there in zip(songs, sounds) if there], [song.name for song, there in zip(songs, sounds) if not there]
+    return [song for song, there in zip(songs, sounds) if there], [
+        song.name for song, there in zip(songs, sounds) if not there
+    ]
 
 
 def check(songs, target="vocals", residual_db=-30.0):
-    """Facts of each song, a row each: song, split, seconds, rate, channels, target_db, residual_db; warns of mixtures that are not the sum.
+    """Facts of each song, a row each: song, split, seconds, rate, channels, target_db, residual_db; warns of mixtures
+    that are not the sum.
 
-    residual_db: what the mixture less all stems leaves, relative to the mixture (NaN where stems are lacking). Raises `SongError` for stems
+    residual_db: what the mixture less all stems leaves, relative to the mixture (NaN where stems are lacking). Raises
+    `SongError` for stems
     of unequal length and for a silent mixture or target, naming the files.
     """
     rows = []
     for song in songs:
-        lengths = {path.name if len(paths) == 1 else f"{stem}/{path.name}": _length(path) for stem, paths in
-                   [*song.stems.items(), *([("mixture", [song.mixture])] if song.mixture else [])] for path in paths}
+        lengths = {
+            path.name if len(paths) == 1 else f"{stem}/{path.name}": _length(path)
+            for stem, paths in [*song.stems.items(), *([("mixture", [song.mixture])] if song.mixture else [])]
+            for path in paths
+        }
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in lengths.items())
-            raise SongError(f"{song.name}: its files differ in length ({told}). Export them again from one session, all from the start.")
+            raise SongError(
+                f"{song.name}: its files differ in length ({told}). Export them again from one session, all from the"
+                " start."
+            )
         waves = {stem: song.read(stem) for stem in [*song.stems, *(["mixture"] if song.mixture else [])]}
         mixture = waves.pop("mixture", None) if song.mixture else song.read("mixture")
         for name, wave in (("mixture", mixture), (target, waves[target])):
             if audio.rms_db(wave) < SILENT_DB:
-                raise SongError(f"{song.name}: its {name} is silent ({audio.rms_db(wave):.0f} dBFS). Take the song out, or export it again.")
+                raise SongError(
+                    f"{song.name}: its {name} is silent ({audio.rms_db(wave):.0f} dBFS). Take the song out, or export"
+                    " it again."
+                )
         whole = set(STEMS) <= set(song.stems) or song.mixture is None
         left = audio.rms_db(mixture - sum(waves.values())) - audio.rms_db(mixture) if whole else np.nan
         rate, frames, channels = song.info
-        rows.append(dict(song=song.name, split=song.split, seconds=frames / rate, rate=rate, channels=channels,
-                         target_db=float(audio.rms_db(waves[target]) - audio.rms_db(mixture)), residual_db=float(left)))
+        rows.append(
+            dict(
+                song=song.name,
+                split=song.split,
+                seconds=frames / rate,
+                rate=rate,
+                channels=channels,
+                target_db=float(audio.rms_db(waves[target]) - audio.rms_db(mixture)),
+                residual_db=float(left),
+            )
+        )
     table = pd.DataFrame(rows)
     if len(odd := table[table["residual_db"] > residual_db]):
         told = ", ".join(f"{row.song} ({row.residual_db:.1f} dB)" for row in odd.head(5).itertuples())
-        warnings.warn(f"{len(odd)} mixtures are not the sum of their stems; what is left, relative to the mixture: {told}. Mastered mixtures are "
-                      "like this; for training their stems are added up.", stacklevel=2)
+        warnings.warn(
+            f"{len(odd)} mixtures are not the sum of their stems; what is left, relative to the mixture: {told}."
+            " Mastered mixtures are like this; for training their stems are added up.",
+            stacklevel=2,
+        )
     return table
 
 

@@ -1,9 +1,12 @@
-"""Train a CRNN on songs in stems: what chapter 6 calls in small, and the command that made `pretrained/music` (its card says with what).
+"""Train a CRNN on songs in stems: what chapter 6 calls in small, and the command that made `pretrained/music` (its card
+says with what).
 
-    python -m lib.music.training OUT                        trains (goes on where it stopped) and scores
-    python -m lib.music.training OUT --score pretrained/music    scores a model on the test songs and a real excerpt
-    python -m lib.music.training OUT --remixing 3 --items 320 --epochs 4 --batch-size 16    with and without remixing, three seeds, six songs to train on
+python -m lib.music.training OUT                        trains (goes on where it stopped) and scores
+python -m lib.music.training OUT --score pretrained/music    scores a model on the test songs and a real excerpt
+python -m lib.music.training OUT --remixing 3 --items 320 --epochs 4 --batch-size 16    with and without remixing, three
+seeds, six songs to train on
 """
+
 import argparse
 import time
 from pathlib import Path
@@ -23,10 +26,13 @@ RECIPE = dict(epochs=40, batch_size=32, learning_rate=2e-3, optimizer="Adam", we
 TRAININGS = {"remixed": True, "as they were": False}
 
 
-def train(model, songs, out, items=960, seconds=1.5, remix=True, resume=False, heard=None, open_groups=None, **settings):
+def train(
+    model, songs, out, items=960, seconds=1.5, remix=True, resume=False, heard=None, open_groups=None, **settings
+):
     """Train `model` on the split train of `songs` and choose by validation; the history of `lib.training.fit`.
 
-    items: excerpts of `seconds` an epoch. open_groups: which of encoder, bottleneck, decoder train; default all. Adam with weight decay
+    items: excerpts of `seconds` an epoch. open_groups: which of encoder, bottleneck, decoder train; default all. Adam
+    with weight decay
     1e-5 and early stopping with patience 15 unless `settings` say otherwise.
     """
     target, sr = model.config.target, model.config.sample_rate
@@ -35,8 +41,13 @@ def train(model, songs, out, items=960, seconds=1.5, remix=True, resume=False, h
     freezing.thaw(model, groups) if open_groups is None else freezing.freeze_groups(model, groups, open_groups)
     data = remixing.Remixes(parts["train"], target, items, seconds, remix, sr, heard)
     val = remixing.Excerpts(parts["validation"], target, max(seconds, 4.0), sr=sr)
-    notes = {"model": model.config.to_diff_dict(), "songs": {split: len(own) for split, own in parts.items()}, "seconds": seconds, "remix": remix,
-             "open": sorted(open_groups) if open_groups is not None else sorted(groups)}
+    notes = {
+        "model": model.config.to_diff_dict(),
+        "songs": {split: len(own) for split, own in parts.items()},
+        "seconds": seconds,
+        "remix": remix,
+        "open": sorted(open_groups) if open_groups is not None else sorted(groups),
+    }
     settings = {**{name: RECIPE[name] for name in ("batch_size", "optimizer", "weight_decay", "patience")}, **settings}
     return fit(model, data, val, out, resume=resume, notes=notes, **settings)
 
@@ -47,9 +58,11 @@ def run_name(recipe, seed):
 
 
 def with_and_without_remixing(songs, out, seeds=(0,), seconds_scored=20.0, target="vocals", progress=True, **settings):
-    """Two trainings a seed, alike but for remixing: (a row a training, dict name -> history, dict name -> model of the first seed).
+    """Two trainings a seed, alike but for remixing: (a row a training, dict name -> history, dict name -> model of the
+    first seed).
 
-    The runs are `out`/06_remixed_<seed> and 06_as_they_were_<seed>. Columns: training, seed, val_loss, val_si_sdri, and on the test songs museval_sdr (their median) and si_sdri (their mean).
+    The runs are `out`/06_remixed_<seed> and 06_as_they_were_<seed>. Columns: training, seed, val_loss, val_si_sdri, and
+    on the test songs museval_sdr (their median) and si_sdri (their mean).
     A run that is there in `out` already is read, not trained again.
     """
     from tqdm.auto import tqdm
@@ -62,12 +75,35 @@ def with_and_without_remixing(songs, out, seeds=(0,), seconds_scored=20.0, targe
         for seed in seeds:
             for name, remix in TRAININGS.items():
                 model = new(seed, target=target)
-                history = train(model, songs, Path(out) / run_name(name, seed), remix=remix, seed=seed, heard=bar.update, progress="none",
-                                resume=True, **settings)
+                history = train(
+                    model,
+                    songs,
+                    Path(out) / run_name(name, seed),
+                    remix=remix,
+                    seed=seed,
+                    heard=bar.update,
+                    progress="none",
+                    resume=True,
+                    **settings,
+                )
                 best = history.loc[history["val_loss"].idxmin()]
-                found = evaluation.score(model, [song for song in songs if song.split == "test"], seconds_scored, baselines=False, progress=False)
-                rows.append(dict(fit=name, seed=seed, val_loss=best["val_loss"], val_si_sdri=best["val_si_sdri"],
-                                 museval_sdr=found["museval_sdr"].median(), si_sdri=found["si_sdri"].mean()))
+                found = evaluation.score(
+                    model,
+                    [song for song in songs if song.split == "test"],
+                    seconds_scored,
+                    baselines=False,
+                    progress=False,
+                )
+                rows.append(
+                    dict(
+                        fit=name,
+                        seed=seed,
+                        val_loss=best["val_loss"],
+                        val_si_sdri=best["val_si_sdri"],
+                        museval_sdr=found["museval_sdr"].median(),
+                        si_sdri=found["si_sdri"].mean(),
+                    )
+                )
                 histories.setdefault(name, history)
                 models.setdefault(name, model)
     return pd.DataFrame(rows), histories, models
@@ -76,7 +112,8 @@ def with_and_without_remixing(songs, out, seeds=(0,), seconds_scored=20.0, targe
 def gru_against_lstm(batch=4, seconds=1.5, repeats=3, seed=0):
     """What a GRU costs against an LSTM of the same width in this model: a row a cell, and their ratio.
 
-    Columns: cell, parameters and operations of the bottleneck and of the whole, and seconds of a training step on this machine (best of
+    Columns: cell, parameters and operations of the bottleneck and of the whole, and seconds of a training step on this
+    machine (best of
     `repeats`, forward and backward).
     """
     rows = []
@@ -87,8 +124,16 @@ def gru_against_lstm(batch=4, seconds=1.5, repeats=3, seed=0):
             started = time.perf_counter()
             model(mix, 0.5 * mix).loss.backward()
             times.append(time.perf_counter() - started)
-        rows.append(dict(cell=cell, bottleneck_parameters=sum(p.numel() for p in model.bottleneck.parameters()), parameters=sum(p.numel() for p in model.parameters()),
-                         bottleneck_mops=counted["bottleneck"] / 1e6, mops=counted["total"] / 1e6, step_seconds=min(times[1:])))
+        rows.append(
+            dict(
+                cell=cell,
+                bottleneck_parameters=sum(p.numel() for p in model.bottleneck.parameters()),
+                parameters=sum(p.numel() for p in model.parameters()),
+                bottleneck_mops=counted["bottleneck"] / 1e6,
+                mops=counted["total"] / 1e6,
+                step_seconds=min(times[1:]),
+            )
+        )
     ratio = {name: rows[0][name] / rows[1][name] for name in rows[0] if name != "cell"}
     return pd.DataFrame([*rows, {"cell": "gru / lstm", **ratio}])
 
@@ -118,7 +163,13 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report-to", default="none", help="mlflow logs the run into the local store")
     parser.add_argument("--score", type=Path, metavar="FOLDER", help="train nothing; score the model in FOLDER")
-    parser.add_argument("--remixing", type=int, default=0, metavar="SEEDS", help="instead: with and without remixing, so many seeds each")
+    parser.add_argument(
+        "--remixing",
+        type=int,
+        default=0,
+        metavar="SEEDS",
+        help="instead: with and without remixing, so many seeds each",
+    )
     options = parser.parse_args(arguments)
     from lib.data import splits, voices
     from lib.music import midi_songs, songs as readers
@@ -130,21 +181,54 @@ def main(arguments=None):
         print(f"left out, for their {options.target} is silent: {', '.join(silent)}")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.remixing:
-        table, *_ = with_and_without_remixing(songs, options.out, range(options.remixing), 10.0, options.target, items=options.items, seconds=options.seconds,
-                                              epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate)
+        table, *_ = with_and_without_remixing(
+            songs,
+            options.out,
+            range(options.remixing),
+            10.0,
+            options.target,
+            items=options.items,
+            seconds=options.seconds,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+        )
         table.round(3).to_csv(options.out / "remixing.csv", index=False)
         print(table.round(2).to_string(index=False))
         return
     if not options.score:
-        model = CRNN.from_pretrained(options.start) if options.start else new(options.seed, target=options.target, loss=options.loss)
-        train(model, songs, options.out / "run", options.items, options.seconds, not options.no_remix, resume=True, open_groups=options.open,
-              epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate, seed=options.seed, report_to=options.report_to)
+        model = (
+            CRNN.from_pretrained(options.start)
+            if options.start
+            else new(options.seed, target=options.target, loss=options.loss)
+        )
+        train(
+            model,
+            songs,
+            options.out / "run",
+            options.items,
+            options.seconds,
+            not options.no_remix,
+            resume=True,
+            open_groups=options.open,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            report_to=options.report_to,
+        )
         model.half().save_pretrained(options.out / "model")
-    report(CRNN.from_pretrained(options.score or options.out / "model"), [song for song in songs if song.split == "test"], options.out)
+    report(
+        CRNN.from_pretrained(options.score or options.out / "model"),
+        [song for song in songs if song.split == "test"],
+        options.out,
+    )
 
 
 def report(model, songs, out):
-    """Score `model` on `songs` and on the real excerpt; prints both, writes scores.csv, scores.png and real.csv into the folder `out`."""
+    """Score `model` on `songs` and on the real excerpt; prints both, writes scores.csv, scores.png and real.csv into
+    the folder `out`.
+    """
     from lib.music import evaluation, views
 
     table = evaluation.score(model, songs)
@@ -153,9 +237,16 @@ def report(model, songs, out):
     print(evaluation.summarise(table).round(2).to_string(index=False))
     own = table.loc[table["system"] == "CRNN", "museval_sdr"].dropna()
     low, high = evaluation.median_interval(own)
-    print(f"CRNN: {own.median():.2f} dB SDR, 95 % over songs {low:.1f} to {high:.1f}; best {own.max():.1f}, worst {own.min():.1f}, {(own > 5).sum()} of {len(own)} over 5 dB")
+    print(
+        f"CRNN: {own.median():.2f} dB SDR, 95 % over songs {low:.1f} to {high:.1f}; best {own.max():.1f}, worst"
+        f" {own.min():.1f}, {(own > 5).sum()} of {len(own)} over 5 dB"
+    )
     target, (title, real) = model.config.target, evaluation.real_excerpt()
-    real = pd.DataFrame(evaluation.score_waves({"CRNN": model}, real["mixture"], real[target], real["drums"] if target != "drums" else None, title))
+    real = pd.DataFrame(
+        evaluation.score_waves(
+            {"CRNN": model}, real["mixture"], real[target], real["drums"] if target != "drums" else None, title
+        )
+    )
     real.round(4).to_csv(out / "real.csv", index=False)
     print(f"a real excerpt, {title}:\n{real.drop(columns=['song', 'seconds']).round(2).to_string(index=False)}")
 

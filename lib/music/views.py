@@ -1,4 +1,7 @@
-"""Pictures of chapter 6: masks, scores over the reading guide, learning curves of several runs. Figures come back closed, to be displayed."""
+"""Pictures of chapter 6: masks, scores over the reading guide, learning curves of several runs. Figures come back
+closed, to be displayed.
+"""
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -10,10 +13,20 @@ BANDS = {"failed": "#f4d6d2", "poor": "#fae6cf", "fair": "#fbf6d0", "good": "#e0
 
 def masks(shown, sr, hop):
     """dict name -> mask `(frames, bins)` (0 to 1), in a row on one scale."""
-    figure, axes = plt.subplots(1, len(shown), figsize=(3.2 * len(shown), 2.4), dpi=75, sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(shown), figsize=(3.2 * len(shown), 2.4), dpi=75, sharey=True, squeeze=False, layout="constrained"
+    )
     for axis, (name, mask) in zip(axes[0], shown.items()):
-        image = axis.imshow(np.asarray(mask).T, origin="lower", aspect="auto", vmin=0, vmax=1, cmap=plt.get_cmap("viridis", 20), interpolation="nearest",
-                            extent=(0, len(mask) * hop / sr, 0, sr / 2000))
+        image = axis.imshow(
+            np.asarray(mask).T,
+            origin="lower",
+            aspect="auto",
+            vmin=0,
+            vmax=1,
+            cmap=plt.get_cmap("viridis", 20),
+            interpolation="nearest",
+            extent=(0, len(mask) * hop / sr, 0, sr / 2000),
+        )
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("time (s)", fontsize=8)
     axes[0, 0].set_ylabel("frequency (kHz)", fontsize=8)
@@ -23,7 +36,10 @@ def masks(shown, sr, hop):
 
 
 def scores(table, value="museval_sdr"):
-    """A group of bars a song, a colour a system, over the bands of the reading guide. `table` as `music_evaluation.score` returns it."""
+    """A group of bars a song, a colour a system, over the bands of the reading guide.
+
+    `table` as `music_evaluation.score` returns it.
+    """
     wide = table.pivot(index="song", columns="system", values=value)[list(table["system"].unique())]
     figure, axis = plt.subplots(figsize=(8.5, 3.0), dpi=75, layout="constrained")
     low, high = min(-1.0, float(np.nanmin(wide)) - 0.5), max(8.0, float(np.nanmax(wide)) + 0.5)
@@ -33,7 +49,13 @@ def scores(table, value="museval_sdr"):
         axis.text(len(wide) - 0.45, (bottom + top) / 2, name, fontsize=8, va="center")
     width = 0.8 / wide.shape[1]
     for number, system in enumerate(wide):
-        axis.bar(np.arange(len(wide)) + (number - (wide.shape[1] - 1) / 2) * width, wide[system], width, label=system, color=COLOURS[number])
+        axis.bar(
+            np.arange(len(wide)) + (number - (wide.shape[1] - 1) / 2) * width,
+            wide[system],
+            width,
+            label=system,
+            color=COLOURS[number],
+        )
     axis.set_xticks(np.arange(len(wide)), [name[:18] for name in wide.index], fontsize=8, rotation=20, ha="right")
     axis.set_ylim(low, high)
     axis.set_xlim(-0.6, len(wide) + 0.15)
@@ -45,11 +67,20 @@ def scores(table, value="museval_sdr"):
 
 
 def curves(histories):
-    """Loss in training and validation, and validation SI-SDRi, over epochs; `histories`: dict name -> what `lib.training.fit` returned."""
+    """Loss in training and validation, and validation SI-SDRi, over epochs; `histories`: dict name -> what
+    `lib.training.fit` returned.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(8.0, 2.6), dpi=75, layout="constrained")
     for number, (name, history) in enumerate(histories.items()):
         axes[0].plot(history["epoch"], history["train_loss"], "--", color=COLOURS[number], label=f"{name}, training")
-        axes[0].plot(history["epoch"], history["val_loss"], "o-", markersize=3, color=COLOURS[number], label=f"{name}, validation")
+        axes[0].plot(
+            history["epoch"],
+            history["val_loss"],
+            "o-",
+            markersize=3,
+            color=COLOURS[number],
+            label=f"{name}, validation",
+        )
         axes[1].plot(history["epoch"], history["val_si_sdri"], "o-", markersize=3, color=COLOURS[number], label=name)
     for axis, label in zip(axes, ("L1 relative to the mixture", "validation SI-SDRi (dB)")):
         axis.set_xlabel("epoch", fontsize=9)

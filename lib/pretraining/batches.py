@@ -1,10 +1,12 @@
-"""Mixtures made a batch at a time where the model computes: for a GPU, which processor cores that mix (`lib.pretraining.streaming`) would starve.
+"""Mixtures made a batch at a time where the model computes: for a GPU, which processor cores that mix
+(`lib.pretraining.streaming`) would starve.
 
 Batch `k` is a function of the seed, `k` and the kind of device alone. Waves are float32 `(rows, samples)` at 16 kHz in
-[-1, 1], spectra `(rows, bins)`. What is drawn is what `EndlessMixtures` draws, but for three things: made-up voices (`voice_making`) are
-made anew for each mixture, a person's enrollment comes from elsewhere in what they said (not always from another recording), and
-there is no GSM telephone.
+[-1, 1], spectra `(rows, bins)`. What is drawn is what `EndlessMixtures` draws, but for three things: made-up voices
+(`voice_making`) are made anew for each mixture, a person's enrollment comes from elsewhere in what they said (not
+always from another recording), and there is no GSM telephone.
 """
+
 import math
 
 import numpy as np
@@ -20,17 +22,42 @@ SR, TAIL, TAPS = 16000, 8000, 16  # Hz; samples of the longest room; of the filt
 
 
 class MixtureBatches(Dataset):
-    """`count` batches of `size` mixtures; each a dict(mix `(size, samples)`, target and enrollment `(size, 2, samples)`), on `device`.
+    """`count` batches of `size` mixtures; each a dict(mix `(size, samples)`, target and enrollment `(size, 2,
+    samples)`), on `device`.
 
-    voices: a table as `voices.load`'s. made_up: share of persons whose pitch and tract are changed. one_line, plain, same_sex and the
+    voices: a table as `voices.load`'s. made_up: share of persons whose pitch and tract are changed. one_line, plain,
+    same_sex and the
     rest: as in `EndlessMixtures`. Raises `ValueError` where a sex has fewer than two voices with enough speech.
     """
 
-    def __init__(self, voices, count, size, seed=0, seconds=2.4, enrollment_seconds=3.2, music=(), device="cuda", same_sex=0.6, one_line=0.0, plain=0.3,
-                 made_up=0.6, sir_db=(-5.0, 5.0), second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0)):
+    def __init__(
+        self,
+        voices,
+        count,
+        size,
+        seed=0,
+        seconds=2.4,
+        enrollment_seconds=3.2,
+        music=(),
+        device="cuda",
+        same_sex=0.6,
+        one_line=0.0,
+        plain=0.3,
+        made_up=0.6,
+        sir_db=(-5.0, 5.0),
+        second_interferer=0.1,
+        noise_share=0.3,
+        noise_snr_db=(5.0, 20.0),
+    ):
         self.count, self.size, self.seed, self.device = count, size, seed, torch.device(device)
         self.length, self.enrollment_length = int(seconds * SR), int(enrollment_seconds * SR)
-        self.same_sex, self.one_line, self.plain, self.made_up, self.second = same_sex, one_line, plain, made_up, second_interferer
+        self.same_sex, self.one_line, self.plain, self.made_up, self.second = (
+            same_sex,
+            one_line,
+            plain,
+            made_up,
+            second_interferer,
+        )
         self.sir_db, self.noise_share, self.noise_snr_db = sir_db, noise_share, noise_snr_db
         samples, index = streaming.pack(voices)
         index["package"] = index.speaker.str.split("-").str[0]
@@ -41,11 +68,14 @@ class MixtureBatches(Dataset):
         self.sex, package = np.array([key[0] for key in place]), np.array([key[1] for key in place])
         counts = [int((self.sex == sex).sum()) for sex in (0, 2)]
         if min(counts) < 2:
-            raise ValueError(f"{counts[0]} women's and {counts[1]} men's voices have enough speech; two of each are needed. Bring more voices.")
+            raise ValueError(
+                f"{counts[0]} women's and {counts[1]} men's voices have enough speech; two of each are needed. Bring"
+                " more voices."
+            )
         gap, parts = np.zeros(streaming.GAP, "<i2"), []
         for _, rows in people:
             for row in rows.itertuples():
-                parts += [samples[row.first: row.first + row.samples], gap]
+                parts += [samples[row.first : row.first + row.samples], gap]
         self.samples = torch.from_numpy(np.concatenate(parts)).to(self.device)
         spoken = np.array([rows.samples.sum() for _, rows in people])
         self.lengths = spoken + np.array([len(rows) * streaming.GAP for _, rows in people])
@@ -53,13 +83,24 @@ class MixtureBatches(Dataset):
         self.edges = np.concatenate([[0], np.sqrt(spoken).cumsum()])
         self.women, self.men = (0, counts[0]), (len(people) - counts[1], len(people))
         # the voices of one's own package, of one's own sex and of the other: a range each, for they lie sorted
-        self.near = np.array([[_range((package == package[k]) & (self.sex == sex)) for sex in (self.sex[k], 2 - self.sex[k])] for k in range(len(people))])
+        self.near = np.array(
+            [
+                [_range((package == package[k]) & (self.sex == sex)) for sex in (self.sex[k], 2 - self.sex[k])]
+                for k in range(len(people))
+            ]
+        )
         music = [(audio.read(path) * 32767).astype("<i2") for path in music]
         self.music = torch.from_numpy(np.concatenate(music)).to(self.device) if music else None
         knots = np.linspace(0, SR / 2, 8)
         self.hz = {n: torch.fft.rfftfreq(n, 1 / SR, device=self.device) for n in (self.length, self.enrollment_length)}
-        self.knots = {n: torch.tensor(np.stack([np.interp(hz.cpu().numpy(), knots, row) for row in np.eye(8)]), dtype=torch.float32, device=self.device)
-                      for n, hz in self.hz.items()}
+        self.knots = {
+            n: torch.tensor(
+                np.stack([np.interp(hz.cpu().numpy(), knots, row) for row in np.eye(8)]),
+                dtype=torch.float32,
+                device=self.device,
+            )
+            for n, hz in self.hz.items()
+        }
         self.resample = torch.compile(resample, dynamic=False) if self.device.type == "cuda" else resample
 
     def __len__(self):
@@ -74,18 +115,33 @@ class MixtureBatches(Dataset):
         free = self._put(line | (rng.random(size) >= self.plain))  # not plain: augmented
         line, people = self._put(line), self._people(rng, line)
         mine, known = self._speech(rng, people, free)
-        # microphones: a mixture's persons each have their own or (line) share one; half of the enrollments then are over that one too
+        # microphones: a mixture's persons each have their own or (line) share one; half of the enrollments then are
+        # over that one too
         shared = self._responses(size)
         room, rooms = self._yes(size, 0.12) & free, self._yes((size, 3), 0.25) & (free & ~line)[:, None]
         rooms = torch.where(room[:, None], True, rooms)
         tails = self._rooms(size * 3).view(size, 3, -1)
         tails = torch.where(room[:, None, None], tails[:, :1], tails)
         over = line[:, None].expand(size, 3)
-        waves = self._shape(mine, self._respond(self._responses(size * 3), shared, over, n), free[:, None].expand(size, 3), over, rooms, tails)
+        waves = self._shape(
+            mine,
+            self._respond(self._responses(size * 3), shared, over, n),
+            free[:, None].expand(size, 3),
+            over,
+            rooms,
+            tails,
+        )
         del tails
         over = (line & self._yes(size, 0.5))[:, None].expand(size, 2)
         responses = self._respond(self._responses(size * 2), shared, over, self.enrollment_length)
-        known = self._shape(known, responses, free[:, None].expand(size, 2), over, self._yes((size, 2), 0.25) & free[:, None], self._rooms(size * 2).view(size, 2, -1))
+        known = self._shape(
+            known,
+            responses,
+            free[:, None].expand(size, 2),
+            over,
+            self._yes((size, 2), 0.25) & free[:, None],
+            self._rooms(size * 2).view(size, 2, -1),
+        )
         gains = 10 ** (-self._uniform((size, 3, 1), *self.sir_db) / 20)
         gains[:, 0], gains[:, 2] = 1.0, gains[:, 2] * self._yes((size, 1), self.second)
         waves = _unit(waves) * gains
@@ -97,13 +153,16 @@ class MixtureBatches(Dataset):
         level = torch.where(free[:, None], 10 ** (self._uniform((size, 1), -32, -14) / 20), 0.1)
         gain = torch.minimum(level / (_rms(mix) + 1e-9), 0.95 / (mix.abs().amax(-1, keepdim=True) + 1e-9))
         known = _unit(known)
-        noise = self._noise(rng, size * 2, self.enrollment_length).view(size, 2, -1) * 10 ** (-self._uniform((size, 2, 1), 10, 25) / 20)
+        noise = self._noise(rng, size * 2, self.enrollment_length).view(size, 2, -1) * 10 ** (
+            -self._uniform((size, 2, 1), 10, 25) / 20
+        )
         known = known + noise * (self._yes((size, 2, 1), 0.25) & free[:, None, None])
         known = self._channel(known.flatten(0, 1)[:, None], free.repeat_interleave(2)).view(known.shape)
         level = torch.where(free[:, None, None], 10 ** (self._uniform((size, 2, 1), -32, -14) / 20), 0.1)
         return {"mix": mix * gain, "target": targets * gain[:, None], "enrollment": (_unit(known) * level).clamp(-1, 1)}
 
-    # --- who speaks, and what ---------------------------------------------------------------------------------------------------
+    # --- who speaks, and what
+    # ---------------------------------------------------------------------------------------------------
 
     def _people(self, rng, line):
         """Rows of voices `(size, 3)`: the two targets and the second interferer."""
@@ -128,7 +187,9 @@ class MixtureBatches(Dataset):
         return found.clip(ranges[:, 0], ranges[:, 1] - 1)
 
     def _speech(self, rng, people, free):
-        """What each person says in the mixture `(size, 3, samples)`, and the first two elsewhere `(size, 2, samples)`, in one voice."""
+        """What each person says in the mixture `(size, 3, samples)`, and the first two elsewhere `(size, 2, samples)`,
+        in one voice.
+        """
         shape, n, m = people.shape, self.length, self.enrollment_length
         speed = np.where(free.cpu().numpy()[:, None], rng.choice(streaming.SPEEDS, shape), 1.0)
         made = rng.permuted(np.arange(self.size)[:, None].repeat(shape[1], 1), axis=0) < round(self.made_up * self.size)
@@ -153,23 +214,31 @@ class MixtureBatches(Dataset):
             flat[rows] = stretch_envelope(flat[rows], self._put(factor[made]).float())
         return waves
 
-    # --- how it is recorded -----------------------------------------------------------------------------------------------------
+    # --- how it is recorded
+    # -----------------------------------------------------------------------------------------------------
 
     def _responses(self, rows):
         """What makes a microphone's response: knots in dB `(rows, 8)`, upper and lower edge in Hz `(rows, 1)`."""
         some = self._yes((rows, 1), 0.7)
-        return [self._uniform((rows, 8), -9, 9) * some, torch.where(some & self._yes((rows, 1), 0.4), self._uniform((rows, 1), 3200, 7500), torch.inf),
-                self._uniform((rows, 1), 60, 350) * (some & self._yes((rows, 1), 0.3))]
+        return [
+            self._uniform((rows, 8), -9, 9) * some,
+            torch.where(some & self._yes((rows, 1), 0.4), self._uniform((rows, 1), 3200, 7500), torch.inf),
+            self._uniform((rows, 1), 60, 350) * (some & self._yes((rows, 1), 0.3)),
+        ]
 
     def _respond(self, own, shared, over, samples):
         """Responses `(size, persons, bins)`: of `shared` where `over`, else of `own`."""
         size, persons = over.shape
-        knots, top, bottom = (torch.where(over[..., None], b[:, None], a.view(size, persons, -1)) for a, b in zip(own, shared))
+        knots, top, bottom = (
+            torch.where(over[..., None], b[:, None], a.view(size, persons, -1)) for a, b in zip(own, shared)
+        )
         hz = self.hz[samples]
         return 10 ** (knots @ self.knots[samples] / 20) / (1 + (hz / top) ** 24) / (1 + (bottom / hz.clamp_min(1)) ** 8)
 
     def _shape(self, waves, responses, free, over, rooms, tails):
-        """Through the microphone where `free`, with a noise floor where not `over` one line, and in a room where `rooms`; masks `(size, persons)`."""
+        """Through the microphone where `free`, with a noise floor where not `over` one line, and in a room where
+        `rooms`; masks `(size, persons)`.
+        """
         responses = torch.where(free[..., None], responses, 1.0)
         waves = torch.fft.irfft(torch.fft.rfft(waves) * responses, waves.shape[-1])
         waves = self._floor(waves, free & ~over)
@@ -179,14 +248,22 @@ class MixtureBatches(Dataset):
 
     def _floor(self, waves, where):
         """A noise floor 18 to 40 dB below `waves` in three of ten rows `where`."""
-        level = _rms(waves) * 10 ** (-self._uniform((*where.shape, 1), 18, 40) / 20) * (self._yes(where.shape, 0.3) & where)[..., None]
+        level = (
+            _rms(waves)
+            * 10 ** (-self._uniform((*where.shape, 1), 18, 40) / 20)
+            * (self._yes(where.shape, 0.3) & where)[..., None]
+        )
         return waves + level * _unit(self._coloured(where.shape, waves.shape[-1]))
 
     def _rooms(self, rows):
         """Impulse responses of made-up rooms `(rows, TAIL)`: direct sound and an exponentially falling tail."""
         t = torch.arange(TAIL, device=self.device)
         last = self._uniform((rows, 1), 0.12, 0.5) * SR
-        tail = torch.randn(rows, TAIL, device=self.device, generator=self.generator) * torch.exp(-6.9 * t / last) * ((t > 0.002 * SR) & (t < last))
+        tail = (
+            torch.randn(rows, TAIL, device=self.device, generator=self.generator)
+            * torch.exp(-6.9 * t / last)
+            * ((t > 0.002 * SR) & (t < last))
+        )
         tail *= 10 ** (-self._uniform((rows, 1), 0, 12) / 20) / tail.square().sum(-1, keepdim=True).sqrt()
         tail[:, 0] = 1.0
         return tail
@@ -203,18 +280,29 @@ class MixtureBatches(Dataset):
         if len(which):
             people = rng.integers(len(self.lengths), size=(len(which), 5))
             start = (rng.random(people.shape) * self.lengths[people]).astype(int)
-            places = (self._put(start)[..., None] + torch.arange(samples, device=self.device)) % self._put(self.lengths[people])[..., None]
-            noise[self._put(which)] = _unit(self.samples[places + self._put(self.firsts[people])[..., None]].float()).sum(1)
+            places = (self._put(start)[..., None] + torch.arange(samples, device=self.device)) % self._put(
+                self.lengths[people]
+            )[..., None]
+            noise[self._put(which)] = _unit(
+                self.samples[places + self._put(self.firsts[people])[..., None]].float()
+            ).sum(1)
         return _unit(noise)
 
     def _coloured(self, shape, samples):
         """Noise whose spectrum falls by 0 to 6 dB an octave, `(*shape, samples)`."""
         bins = samples // 2 + 1
-        spectrum = torch.randn(*shape, bins, dtype=torch.complex64, device=self.device, generator=self.generator) * samples**0.5
-        return torch.fft.irfft(spectrum / torch.arange(bins, device=self.device).clamp_min(20) ** self._uniform((*shape, 1), 0, 1), samples)
+        spectrum = (
+            torch.randn(*shape, bins, dtype=torch.complex64, device=self.device, generator=self.generator)
+            * samples**0.5
+        )
+        return torch.fft.irfft(
+            spectrum / torch.arange(bins, device=self.device).clamp_min(20) ** self._uniform((*shape, 1), 0, 1), samples
+        )
 
     def _channel(self, waves, free):
-        """`(rows, waves, samples)` with a band limit in a fifth of the rows that are `free`, and 8-bit mu-law on the first wave in a tenth."""
+        """`(rows, waves, samples)` with a band limit in a fifth of the rows that are `free`, and 8-bit mu-law on the
+        first wave in a tenth.
+        """
         shape, samples = (len(waves), 1), waves.shape[-1]
         top = torch.where(self._yes(shape, 0.2) & free[:, None], self._uniform(shape, 3300, 7000), torch.inf)
         waves = torch.fft.irfft(torch.fft.rfft(waves) / (1 + (self.hz[samples] / top[:, None]) ** 24), samples)
@@ -225,7 +313,8 @@ class MixtureBatches(Dataset):
         coded = coded.sign() * (256 ** coded.abs() - 1) / 255 * peak
         return torch.cat([torch.where(self._yes(shape, 0.1) & free[:, None], coded, first)[:, None], waves[:, 1:]], 1)
 
-    # --- chance -----------------------------------------------------------------------------------------------------------------
+    # --- chance
+    # -----------------------------------------------------------------------------------------------------------------
 
     def _uniform(self, shape, low, high):
         shape = (shape,) if isinstance(shape, int) else shape
@@ -239,9 +328,11 @@ class MixtureBatches(Dataset):
 
 
 def resample(samples, first, spoken, start, ratio, length):
-    """Rows `(rows, length)` of a person's speech from sample `start` on, `ratio` times as fast; where it ends it begins again.
+    """Rows `(rows, length)` of a person's speech from sample `start` on, `ratio` times as fast; where it ends it begins
+    again.
 
-    samples: all speech, int16; first, spoken: where the person's begins in it and how long it is `(rows,)`. A windowed sinc of `TAPS`.
+    samples: all speech, int16; first, spoken: where the person's begins in it and how long it is `(rows,)`. A windowed
+    sinc of `TAPS`.
     """
     at = torch.arange(length, device=samples.device, dtype=torch.float64) * ratio[:, None]
     whole, spoken = at.floor(), spoken[:, None].int()
@@ -257,11 +348,15 @@ def resample(samples, first, spoken, start, ratio, length):
 
 
 def stretch_envelope(waves, factor):
-    """`voice_making.stretch_envelope` for rows: the spectral envelope of each of `waves` `(rows, samples)` moved by `factor` `(rows,)`."""
+    """`voice_making.stretch_envelope` for rows: the spectral envelope of each of `waves` `(rows, samples)` moved by
+    `factor` `(rows,)`.
+    """
     window = torch.hann_window(N_FFT, device=waves.device)
-    spectrum = torch.stft(waves, N_FFT, HOP, window=window, pad_mode="constant", return_complex=True).mT  # (rows, frames, bins)
+    spectrum = torch.stft(
+        waves, N_FFT, HOP, window=window, pad_mode="constant", return_complex=True
+    ).mT  # (rows, frames, bins)
     cepstrum = torch.fft.irfft((spectrum.abs() + 1e-4).log())
-    cepstrum[..., LIFTER: N_FFT - LIFTER + 1] = 0
+    cepstrum[..., LIFTER : N_FFT - LIFTER + 1] = 0
     envelope = torch.fft.rfft(cepstrum).real
     bins = torch.arange(N_FFT // 2 + 1, device=waves.device) / factor[:, None]
     low = bins.long().clamp_max(N_FFT // 2 - 1)

@@ -1,4 +1,8 @@
-"""Muon: each matrix of weights moves by its momentum made orthogonal, so in all directions alike (Jordan et al., 2024)."""
+"""Muon:
+
+each matrix of weights moves by its momentum made orthogonal, so in all directions alike (Jordan et al., 2024).
+"""
+
 import torch
 import torch.distributed as dist
 
@@ -6,8 +10,10 @@ import torch.distributed as dist
 class Muon(torch.optim.AdamW):
     """Muon for matrices (and convolutions, flattened), AdamW for all else; the same learning rate serves both.
 
-    A Muon step is scaled to about the size of one of AdamW (Liu et al., arXiv 2502.16982). `torch.optim.Muon` takes matrices
-    alone and works in bfloat16, which most CPUs are slow at. Processes of one group share the work: each makes its part of the steps.
+    A Muon step is scaled to about the size of one of AdamW (Liu et al., arXiv 2502.16982). `torch.optim.Muon` takes
+    matrices
+    alone and works in bfloat16, which most CPUs are slow at. Processes of one group share the work: each makes its part
+    of the steps.
     """
 
     def __init__(self, parameters, lr, weight_decay=0.0, momentum=0.95):
@@ -16,7 +22,11 @@ class Muon(torch.optim.AdamW):
         for p in parameters:
             if p.requires_grad:  # depthwise convolutions and vectors of any shape have no matrix to speak of
                 (matrices if p.dim() > 1 and min(len(p), p[0].numel()) >= 64 else rest).append(p)
-        super().__init__([{"params": rest, "matrices": False}, {"params": matrices, "matrices": True}], lr=lr, weight_decay=weight_decay)
+        super().__init__(
+            [{"params": rest, "matrices": False}, {"params": matrices, "matrices": True}],
+            lr=lr,
+            weight_decay=weight_decay,
+        )
         self.momentum = momentum
 
     def __setstate__(self, state):
@@ -34,11 +44,15 @@ class Muon(torch.optim.AdamW):
             for p in group["params"] if group["matrices"] else []:
                 if p.grad is not None:
                     kept = self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(p.grad, 1 - self.momentum)
-                    shapes.setdefault(p.flatten(1).shape, []).append((p, p.grad.lerp(kept, self.momentum).flatten(1), group))
+                    shapes.setdefault(p.flatten(1).shape, []).append(
+                        (p, p.grad.lerp(kept, self.momentum).flatten(1), group)
+                    )
         for shape, found in shapes.items():
             steps = shared_orthogonal(torch.stack([step for _, step, _ in found]))
             for (p, _, group), step in zip(found, steps):
-                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step.view_as(p), alpha=-0.2 * max(shape) ** 0.5 * group["lr"])
+                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                    step.view_as(p), alpha=-0.2 * max(shape) ** 0.5 * group["lr"]
+                )
         return loss
 
 
@@ -54,7 +68,9 @@ def shared_orthogonal(stack):
 
 
 def orthogonal(stack, iterations=5):
-    """`(count, rows, columns)` -> the same with all singular values near 1 (0.7 to 1.2), by Newton and Schulz's iteration."""
+    """`(count, rows, columns)` -> the same with all singular values near 1 (0.7 to 1.2), by Newton and Schulz's
+    iteration.
+    """
     tall = stack.shape[1] > stack.shape[2]
     x = stack.mT if tall else stack
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)

@@ -1,4 +1,5 @@
 """What the starter is worth on people it has never heard: `python -m lib.pretraining.scores pretrained/starter`."""
+
 import argparse
 from pathlib import Path
 
@@ -16,18 +17,26 @@ from lib.pretraining import silero
 from lib.pretraining.streaming import EndlessMixtures
 from lib.pretraining.teacher import Teacher
 
-CONDITIONS = {  # two people, 5 s, enrollment of 4 s from other recordings, SIR uniform in -5 to 5 dB, same sex half of the time
-    "two speakers": dict(noise_share=0.0), "with background at 10 to 20 dB": dict(noise_share=1.0, noise_snr_db=(10.0, 20.0)),
-    "two speakers of one sex": dict(noise_share=0.0, same_sex=1.0), "a man and a woman": dict(noise_share=0.0, same_sex=0.0)}
+# two people, 5 s, enrollment of 4 s from other recordings, SIR uniform in -5 to 5 dB, same sex half of the time
+CONDITIONS = {
+    "two speakers": dict(noise_share=0.0),
+    "with background at 10 to 20 dB": dict(noise_share=1.0, noise_snr_db=(10.0, 20.0)),
+    "two speakers of one sex": dict(noise_share=0.0, same_sex=1.0),
+    "a man and a woman": dict(noise_share=0.0, same_sex=0.0),
+}
 
 
 def mixtures(voices, items, seed, **condition):
     """Mixtures of one of `CONDITIONS`, the same for the same seed."""
-    return EndlessMixtures(voices, items, seed, 5.0, 4.0, augment=False, second_interferer=0.0, **{"same_sex": 0.5, **condition})
+    return EndlessMixtures(
+        voices, items, seed, 5.0, 4.0, augment=False, second_interferer=0.0, **{"same_sex": 0.5, **condition}
+    )
 
 
 def over_people(values, people, seed=0, level=0.95, draws=5000):
-    """`(low, high)` of the mean of `values` when the people whom they belong to are drawn anew, each with all of theirs (cluster bootstrap)."""
+    """`(low, high)` of the mean of `values` when the people whom they belong to are drawn anew, each with all of theirs
+    (cluster bootstrap).
+    """
     names, which = np.unique(people, return_inverse=True)
     totals, counts = np.bincount(which, values), np.bincount(which)
     picks = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
@@ -35,7 +44,8 @@ def over_people(values, people, seed=0, level=0.95, draws=5000):
 
 
 def score(folder, voices, music=(), items=300, seed=99, split="Test", speeds=(1.0,)):
-    """SI-SDRi in dB of the model in `folder` on the speakers of `split`, `speeds` as in `ConVoiFilter.extract`: a DataFrame, a row a condition.
+    """SI-SDRi in dB of the model in `folder` on the speakers of `split`, `speeds` as in `ConVoiFilter.extract`: a
+    DataFrame, a row a condition.
 
     low, high: 95 % interval over mixtures; people_low, people_high: over targets, of whom there are far fewer.
     """
@@ -50,14 +60,27 @@ def score(folder, voices, music=(), items=300, seed=99, split="Test", speeds=(1.
         gains = np.array(gains)
         mean, low, high = bootstrap_interval(gains)
         people_low, people_high = over_people(gains, targets)
-        rows.append({"condition": name, "mixtures": items, "si_sdri": mean, "low": low, "high": high, "people_low": people_low, "people_high": people_high,
-                     "over_1_db": (gains > 1).mean(), "below_0_db": (gains < 0).mean()})
+        rows.append(
+            {
+                "condition": name,
+                "mixtures": items,
+                "si_sdri": mean,
+                "low": low,
+                "high": high,
+                "people_low": people_low,
+                "people_high": people_high,
+                "over_1_db": (gains > 1).mean(),
+                "below_0_db": (gains < 0).mean(),
+            }
+        )
     return pd.DataFrame(rows).round(3)
 
 
 @torch.no_grad()
 def tell_apart(embed, voices, items=150, seed=98):
-    """Equal error rate of the cosine of embeddings, one person against another of the same sex, 5 s against 4 s of other recordings."""
+    """Equal error rate of the cosine of embeddings, one person against another of the same sex, 5 s against 4 s of
+    other recordings.
+    """
     data = mixtures(voices, items, seed, both=True, noise_share=0.0, same_sex=1.0)
     waves = [[torch.from_numpy(data[i][name]) for i in range(items)] for name in ("target", "enrollment")]
     said, known = (embed(torch.cat(part)).float() for part in waves)
@@ -71,17 +94,44 @@ def main(arguments=None):
     """Print both for the model in a folder, and for the teacher of its speaker encoder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--split", choices=("Train", "Val", "Test", "Silero"), default="Test",
-                        help="Silero: 118 synthesised voices (`lib.pretraining.silero`), strangers to all but a model pretrained with them")
+    parser.add_argument(
+        "--split",
+        choices=("Train", "Val", "Test", "Silero"),
+        default="Test",
+        help=(
+            "Silero: 118 synthesised voices (`lib.pretraining.silero`), strangers to all but a model pretrained with"
+            " them"
+        ),
+    )
     parser.add_argument("--items", type=int, default=300, help="mixtures a condition")
-    parser.add_argument("--speeds", type=float, nargs="+", default=[1.0], help=f"the mean of estimates at these speeds, say {' '.join(map(str, SPEEDS))}")
+    parser.add_argument(
+        "--speeds",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        help=f"the mean of estimates at these speeds, say {' '.join(map(str, SPEEDS))}",
+    )
     options = parser.parse_args(arguments)
     voices = silero.load(blends=0).assign(split="Silero") if options.split == "Silero" else sources.load("debian")
     people = voices[voices.split == options.split]
-    encoders = {"x-vector of this model": ConVoiFilter.from_pretrained(options.folder).float().xvector_model, "Resemblyzer, its teacher": Teacher()}
+    encoders = {
+        "x-vector of this model": ConVoiFilter.from_pretrained(options.folder).float().xvector_model,
+        "Resemblyzer, its teacher": Teacher(),
+    }
     for name, embed in encoders.items():
-        print(f"{name}: equal error rate {tell_apart(embed, people):.1%} between two people of one sex, {options.split}")
-    print(score(options.folder, voices, sources.background_music(), options.items, split=options.split, speeds=options.speeds).to_string(index=False))
+        print(
+            f"{name}: equal error rate {tell_apart(embed, people):.1%} between two people of one sex, {options.split}"
+        )
+    print(
+        score(
+            options.folder,
+            voices,
+            sources.background_music(),
+            options.items,
+            split=options.split,
+            speeds=options.speeds,
+        ).to_string(index=False)
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""Speech of synthesisers that were built from real people's recordings: many more voices for pretraining, and for it alone.
+"""Speech of synthesisers that were built from real people's recordings: many more voices for pretraining, and for it
+alone.
 
-MBROLA's diphone voices (spoken through espeak-ng) and RHVoice's: Debian packages of the component non-free, to be installed with
+MBROLA's diphone voices (spoken through espeak-ng) and RHVoice's: Debian packages of the component non-free, to be
+installed with
     apt-get install espeak-ng iso-codes rhvoice 'mbrola-*' 'rhvoice-*'
-What they say are names of languages and places in their own language, from iso-codes. Waves are float32 `(samples,)` at 16 kHz in
-[-1, 1], each voice in a folder of the cache.
+What they say are names of languages and places in their own language, from iso-codes. Waves are float32 `(samples,)` at
+16 kHz in [-1, 1], each voice in a folder of the cache.
 """
+
 import gettext
 import shutil
 import subprocess
@@ -23,23 +26,58 @@ from lib.data.debian import VoicesError, trim, write_table
 
 SR, VERSION = 16000, 1
 MBROLA, RHVOICE, NAMES = Path("/usr/share/mbrola"), Path("/usr/share/RHVoice/voices"), Path("/usr/share/locale")
-LANGUAGES = {"br": "pt_BR", "bz": "br", "ca": "fr", "cn": "zh_CN", "cr": "hr", "cz": "cs", "ee": "et", "gr": "el", "hb": "he", "hn": "ko",
-             "ic": "is", "in": "hi", "ir": "fa", "jp": "ja", "la": "it", "ma": "ms", "mx": "es", "nz": "mi", "sw": "sv", "tl": "te",
-             "vz": "es"}  # how MBROLA's two letters are called in iso-codes, where they differ
-SPOKEN = {"Russian": "ru", "Ukrainian": "uk", "Polish": "pl", "Brazilian-Portuguese": "pt_BR", "Esperanto": "eo", "Albanian": "sq",
-          "Kyrgyz": "ky", "Macedonian": "mk", "Tatar": "tt", "Georgian": "ka", "Czech": "cs", "Slovak": "sk"}
+LANGUAGES = {
+    "br": "pt_BR",
+    "bz": "br",
+    "ca": "fr",
+    "cn": "zh_CN",
+    "cr": "hr",
+    "cz": "cs",
+    "ee": "et",
+    "gr": "el",
+    "hb": "he",
+    "hn": "ko",
+    "ic": "is",
+    "in": "hi",
+    "ir": "fa",
+    "jp": "ja",
+    "la": "it",
+    "ma": "ms",
+    "mx": "es",
+    "nz": "mi",
+    "sw": "sv",
+    "tl": "te",
+    "vz": "es",
+}  # how MBROLA's two letters are called in iso-codes, where they differ
+SPOKEN = {
+    "Russian": "ru",
+    "Ukrainian": "uk",
+    "Polish": "pl",
+    "Brazilian-Portuguese": "pt_BR",
+    "Esperanto": "eo",
+    "Albanian": "sq",
+    "Kyrgyz": "ky",
+    "Macedonian": "mk",
+    "Tatar": "tt",
+    "Georgian": "ka",
+    "Czech": "cs",
+    "Slovak": "sk",
+}
 
 
 def load(seconds=240.0, seed=0):
-    """The synthesised voices as a table like `voices.load`'s (speaker, path, seconds, sex, split), some `seconds` a voice.
+    """The synthesised voices as a table like `voices.load`'s (speaker, path, seconds, sex, split), some `seconds` a
+    voice.
 
     Made once; an interrupted call goes on with the next voice. `VoicesError` says what to install.
     """
     missing = [name for name in ("espeak-ng", "mbrola", "RHVoice-test") if not shutil.which(name)]
     if missing or not (NAMES / "de/LC_MESSAGES/iso_639-3.mo").is_file():
-        raise VoicesError(f"synthesised voices need programs that are not here ({', '.join(missing) or 'iso-codes'}). As root, with contrib and "
-                          "non-free enabled: apt-get install espeak-ng iso-codes rhvoice 'mbrola-*' 'rhvoice-*'. Or pretrain without them: "
-                          "--voices debian acted.")
+        raise VoicesError(
+            f"synthesised voices need programs that are not here ({', '.join(missing) or 'iso-codes'}). As root, with"
+            " contrib and non-free enabled: apt-get install espeak-ng iso-codes rhvoice 'mbrola-*' 'rhvoice-*'. Or"
+            " pretrain without them: --voices debian acted."
+        )
     folder, tables, voices = cache_dir() / f"spoken-{VERSION}", [], available()
     for name, say, language in tqdm(voices, unit="voice", desc="synthesised voices"):
         marker = folder / f"{name}.csv"
@@ -49,7 +87,9 @@ def load(seconds=240.0, seed=0):
     if mute := [name for (name, *_), table in zip(voices, tables) if table.empty]:
         warnings.warn(f"{', '.join(mute)}: said nothing of the names in its language and is left out.", stacklevel=2)
     voices = pd.concat(tables, ignore_index=True)
-    return voices.assign(path=[str(folder / s / p) for s, p in zip(voices.speaker, voices.path)], split="Train", source="synthesised")
+    return voices.assign(
+        path=[str(folder / s / p) for s, p in zip(voices.speaker, voices.path)], split="Train", source="synthesised"
+    )
 
 
 def available():
@@ -58,21 +98,46 @@ def available():
     found = []
     for folder in sorted(MBROLA.iterdir()) if MBROLA.is_dir() else ():
         if folder.name in listed:
-            found.append((f"mbrola-{folder.name}", _espeak(folder.name), LANGUAGES.get(folder.name[:2], folder.name[:2])))
+            found.append(
+                (f"mbrola-{folder.name}", _espeak(folder.name), LANGUAGES.get(folder.name[:2], folder.name[:2]))
+            )
     for info in sorted(RHVOICE.glob("*/voice.info")):
         settings = dict(line.split("=", 1) for line in info.read_text().splitlines() if "=" in line)
-        found.append((f"rhvoice-{info.parent.name}", _rhvoice(settings["name"]), SPOKEN.get(settings["language"], "en")))
+        found.append(
+            (f"rhvoice-{info.parent.name}", _rhvoice(settings["name"]), SPOKEN.get(settings["language"], "en"))
+        )
     return found
 
 
 def _espeak(voice):
-    return lambda text, wav, rng: _run("espeak-ng", "-v", f"mb-{voice}", "-s", str(rng.integers(110, 180)), "-p", str(rng.integers(25, 75)),
-                                       "-w", str(wav), "--stdin", text=text)
+    return lambda text, wav, rng: _run(
+        "espeak-ng",
+        "-v",
+        f"mb-{voice}",
+        "-s",
+        str(rng.integers(110, 180)),
+        "-p",
+        str(rng.integers(25, 75)),
+        "-w",
+        str(wav),
+        "--stdin",
+        text=text,
+    )
 
 
 def _rhvoice(voice):
-    return lambda text, wav, rng: _run("RHVoice-test", "-p", voice, "-r", str(rng.integers(80, 125)), "-t", str(rng.integers(90, 111)),
-                                       "-o", str(wav), text=text)
+    return lambda text, wav, rng: _run(
+        "RHVoice-test",
+        "-p",
+        voice,
+        "-r",
+        str(rng.integers(80, 125)),
+        "-t",
+        str(rng.integers(90, 111)),
+        "-o",
+        str(wav),
+        text=text,
+    )
 
 
 def _run(*command, text=None):
@@ -88,13 +153,17 @@ def _names(language, english=False):
         if file.is_file():
             with file.open("rb") as stream:
                 catalogue = gettext.GNUTranslations(stream)._catalog
-            pairs = [(key, text) for key, text in catalogue.items() if key and isinstance(key, str) and isinstance(text, str)]
+            pairs = [
+                (key, text) for key, text in catalogue.items() if key and isinstance(key, str) and isinstance(text, str)
+            ]
             said |= {text for text in (pair[not english] for pair in pairs) if 3 < len(text) < 40}
     return sorted(said) if len(said) > 200 or language == "de" else _names("de", english)
 
 
 def _speak(folder, say, names, seconds, seed):
-    """Let a voice say sentences of names until there are `seconds` of speech; its table: path, seconds, sex (by its pitch)."""
+    """Let a voice say sentences of names until there are `seconds` of speech; its table: path, seconds, sex (by its
+    pitch).
+    """
     rng, rows, pitches = np.random.default_rng(seed), [], []
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -112,4 +181,6 @@ def _speak(folder, say, names, seconds, seed):
                     pitches.append(np.median(librosa.yin(wave, fmin=60, fmax=400, sr=SR, frame_length=1024)))
             elif tries > 20 and not rows:
                 break
-    return pd.DataFrame(rows, columns=["path", "seconds"]).assign(sex="F" if pitches and np.median(pitches) > 160 else "M")
+    return pd.DataFrame(rows, columns=["path", "seconds"]).assign(
+        sex="F" if pitches and np.median(pitches) > 160 else "M"
+    )

@@ -1,19 +1,26 @@
-"""How the starter in `pretrained/starter` was made: `python -m lib.pretraining.starter OUT`. One resumable command, one seed.
+"""How the starter in `pretrained/starter` was made: `python -m lib.pretraining.starter OUT`. One resumable command, one
+seed.
 
-Three stages, all on mixtures made on the fly (`lib.pretraining.streaming`) of Train speakers, of actors in two games (`debian.ACTED`), of
-synthesised voices (`lib.pretraining.spoken`, `lib.pretraining.kokoro`; where asked for `lib.pretraining.silero`) and of voices made of all theirs
-(`lib.data.voice_making`):
-1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights). Few
+Three stages, all on mixtures made on the fly (`lib.pretraining.streaming`) of Train speakers, of actors in two games
+(`debian.ACTED`), of synthesised voices (`lib.pretraining.spoken`, `lib.pretraining.kokoro`; where asked for
+`lib.pretraining.silero`) and of voices made of all theirs (`lib.data.voice_making`):
+1. distil: the x-vector learns to say of a wave what Resemblyzer's speaker encoder says (its wheel carries the weights).
+  Few
    speakers teach an encoder to classify them and no more; a teacher that has heard thousands teaches how voices differ.
-2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside it.
-3. extract: of the x-vector all but the front learns on, without the teacher, which makes a step nearly twice as fast (the front's
-   backward pass works on the wave itself); the learning rate falls to its end. By AdamW, or by Muon (`lib.pretraining.muon`), which keeps more
+2. joint: the extractor learns to separate, by negative SI-SNR and a spectral term, and the x-vector learns on beside
+  it.
+3. extract: of the x-vector all but the front learns on, without the teacher, which makes a step nearly twice as fast
+  (the front's
+   backward pass works on the wave itself); the learning rate falls to its end. By AdamW, or by Muon
+   (`lib.pretraining.muon`), which keeps more
    of a `--start` while the rate is high.
 A second call goes on from the last checkpoint; with fewer steps the learning rate falls sooner. Several processes
-(`python -m torch.distributed.run --nproc_per_node=2 --module lib.pretraining.starter -- OUT`, once the synthesised voices are there) share
-each step: as many batches at once, the learning rate times the root of their number. A GPU consumes more than cores can mix: `--batches`
-makes the mixtures on it (`lib.pretraining.batches`), and `--compact` hears the voices of a folder that travels (`lib.pretraining.compact`).
+(`python -m torch.distributed.run --nproc_per_node=2 --module lib.pretraining.starter -- OUT`, once the synthesised
+voices are there) share each step: as many batches at once, the learning rate times the root of their number. A GPU
+consumes more than cores can mix: `--batches` makes the mixtures on it (`lib.pretraining.batches`), and `--compact`
+hears the voices of a folder that travels (`lib.pretraining.compact`).
 """
+
 import argparse
 import json
 import os
@@ -36,9 +43,27 @@ from lib.pretraining.streaming import EndlessMixtures
 from lib.pretraining.teacher import Teacher, distance
 from lib.training.settings import pick_precision
 
-SIZES = dict(adim=256, aheads=4, layers=4, linear_units=256, hop_length=256, xvector_channels=256, xvector_pool=768, xvector_front="log",
-             magnitude_power=0.3, fill="repeat", dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.2)
-STAGES = {"distil": (1.5e-3, 0.5), "joint": (5e-4, 0.0), "extract": (5e-4, 0.8)}  # learning rate, and over which last part of the steps it falls
+SIZES = dict(
+    adim=256,
+    aheads=4,
+    layers=4,
+    linear_units=256,
+    hop_length=256,
+    xvector_channels=256,
+    xvector_pool=768,
+    xvector_front="log",
+    magnitude_power=0.3,
+    fill="repeat",
+    dropout=0.0,
+    positional_dropout=0.0,
+    attention_dropout=0.0,
+    condition_dropout=0.2,
+)
+STAGES = {
+    "distil": (1.5e-3, 0.5),
+    "joint": (5e-4, 0.0),
+    "extract": (5e-4, 0.8),
+}  # learning rate, and over which last part of the steps it falls
 SPECTRAL = 5.0  # weight of the spectral term beside negative SI-SNR in dB
 PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
 
@@ -59,7 +84,9 @@ class Distil(nn.Module):
 
 @torch.no_grad()
 def solve(xvector, teacher, data, items=2000, ridge=100.0):
-    """End of stage 1: the x-vector's last Linear in closed form (ridge regression on the teacher), its output at unit variance on average."""
+    """End of stage 1: the x-vector's last Linear in closed form (ridge regression on the teacher), its output at unit
+    variance on average.
+    """
     seen, said = [], []
     for first in tqdm(range(0, items, 25), desc="solve"):
         wave = torch.stack([torch.from_numpy(data[i]["enrollment"]) for i in range(first, first + 25)]).flatten(0, -2)
@@ -68,7 +95,9 @@ def solve(xvector, teacher, data, items=2000, ridge=100.0):
     seen, said = torch.cat(seen), torch.cat(said)
     mean, scale = seen.mean(0), seen.std(0) + 1e-6
     seen, centre = (seen - mean) / scale, said.mean(0)
-    weight = torch.linalg.solve(seen.T @ seen + ridge * torch.eye(seen.shape[1], dtype=seen.dtype), seen.T @ (said - centre))
+    weight = torch.linalg.solve(
+        seen.T @ seen + ridge * torch.eye(seen.shape[1], dtype=seen.dtype), seen.T @ (said - centre)
+    )
     spread = (seen @ weight).std()
     layer = xvector.embedding
     layer.weight.copy_(((weight / scale[:, None]).T / spread).float())
@@ -76,7 +105,9 @@ def solve(xvector, teacher, data, items=2000, ridge=100.0):
 
 
 class Extract(nn.Module):
-    """Stages 2 and 3: the extractor, with the x-vector learning beside it, also from `teacher`; or (None) all of it but its front."""
+    """Stages 2 and 3: the extractor, with the x-vector learning beside it, also from `teacher`; or (None) all of it but
+    its front.
+    """
 
     def __init__(self, model, teacher=None, spectral=SPECTRAL):
         super().__init__()
@@ -100,7 +131,9 @@ class Extract(nn.Module):
         est = model.istft(spectrum * mask, mix.shape[-1])
         si_snr = -negative_si_snr(est, target)
         scale = reference.abs().mean((1, 2), keepdim=True) + 1e-8
-        spectral = ((spectrum.abs() * mask / scale + 1e-4) ** 0.5 - (reference.abs() / scale + 1e-4) ** 0.5).abs().mean((1, 2))
+        spectral = (
+            ((spectrum.abs() * mask / scale + 1e-4) ** 0.5 - (reference.abs() / scale + 1e-4) ** 0.5).abs().mean((1, 2))
+        )
         loss = (-si_snr.clamp_max(25) + self.spectral * spectral).mean()
         if self.teacher is not None and self.training:
             loss = loss + 5 * distance(enrolled, self.teacher, enrollment)[0]
@@ -109,7 +142,9 @@ class Extract(nn.Module):
 
 
 def train(module, data, val, out, steps, learning_rate, batch_size, decay, workers, every, muon=False):
-    """Run one stage through transformers' Trainer, from its last checkpoint where there is one; `data` gives mixtures, or whole batches."""
+    """Run one stage through transformers' Trainer, from its last checkpoint where there is one; `data` gives mixtures,
+    or whole batches.
+    """
     from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainingArguments, default_data_collator
     from transformers.trainer_utils import get_last_checkpoint
@@ -124,28 +159,60 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
             return super().create_optimizer(*args, **kwargs)
 
         def evaluate(self, *args, **kwargs):
-            with torch.compiler.set_stance("eager_on_recompile"):  # mixtures of another length, not often enough to pay for that
+            with torch.compiler.set_stance(
+                "eager_on_recompile"
+            ):  # mixtures of another length, not often enough to pay for that
                 return super().evaluate(*args, **kwargs)
 
     whole = isinstance(data, MixtureBatches)
-    gpu, learning_rate = torch.cuda.is_available(), learning_rate * int(os.environ.get("WORLD_SIZE", 1)) ** 0.5  # a batch as many times larger
+    gpu, learning_rate = (
+        torch.cuda.is_available(),
+        learning_rate * int(os.environ.get("WORLD_SIZE", 1)) ** 0.5,
+    )  # a batch as many times larger
     torch.set_flush_denormal(True)  # as `lib.training.fit`
     torch.backends.cudnn.benchmark = True  # all batches are of one shape
     if gpu:
-        torch.set_float32_matmul_precision("high")  # for Muon's products; of the model only what bfloat16 does in any case
+        torch.set_float32_matmul_precision(
+            "high"
+        )  # for Muon's products; of the model only what bfloat16 does in any case
     arguments = TrainingArguments(
-        output_dir=str(out), max_steps=steps, per_device_train_batch_size=1 if whole else batch_size, per_device_eval_batch_size=batch_size,
-        learning_rate=learning_rate, warmup_steps=min(300, steps // 10), weight_decay=0.01, max_grad_norm=1.0,
-        lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": int(decay * steps), "min_lr_ratio": 0.01},
-        bf16=pick_precision("auto", torch.device("cuda" if gpu else "cpu")) == "bf16", use_cpu=not gpu,
-        eval_strategy="steps", eval_steps=every, save_steps=every, save_total_limit=2,
-        logging_steps=every, logging_first_step=True, dataloader_num_workers=0 if whole else workers, dataloader_persistent_workers=workers > 0 and not whole,
+        output_dir=str(out),
+        max_steps=steps,
+        per_device_train_batch_size=1 if whole else batch_size,
+        per_device_eval_batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=min(300, steps // 10),
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": int(decay * steps), "min_lr_ratio": 0.01},
+        bf16=pick_precision("auto", torch.device("cuda" if gpu else "cpu")) == "bf16",
+        use_cpu=not gpu,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=2,
+        logging_steps=every,
+        logging_first_step=True,
+        dataloader_num_workers=0 if whole else workers,
+        dataloader_persistent_workers=workers > 0 and not whole,
         dataloader_pin_memory=gpu and not whole,
-        report_to="none", disable_tqdm=True, remove_unused_columns=False, label_names=["target"], seed=0,
-        ddp_backend="gloo" if "RANK" in os.environ and not gpu else None, ddp_find_unused_parameters=False)
-    trainer = InOrder(model=module, args=arguments, train_dataset=data, eval_dataset=val,
-                      data_collator=lambda items: items[0] if torch.is_tensor(items[0]["mix"]) else default_data_collator(items),
-                      compute_metrics=lambda p: {"score": float(np.mean(p.predictions))})
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["target"],
+        seed=0,
+        ddp_backend="gloo" if "RANK" in os.environ and not gpu else None,
+        ddp_find_unused_parameters=False,
+    )
+    trainer = InOrder(
+        model=module,
+        args=arguments,
+        train_dataset=data,
+        eval_dataset=val,
+        data_collator=lambda items: items[0] if torch.is_tensor(items[0]["mix"]) else default_data_collator(items),
+        compute_metrics=lambda p: {"score": float(np.mean(p.predictions))},
+    )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
     (out / "history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
     return trainer.state.log_history
@@ -155,19 +222,65 @@ def main(arguments=None):
     """Distil, extract, save the model in half precision into OUT/model, and score it."""
     parser = argparse.ArgumentParser(description="Pretrain the starter on the Train speakers of the Debian voices.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, nargs=3, default=(3000, 3000, 9000), metavar=("DISTIL", "JOINT", "EXTRACT"))
+    parser.add_argument(
+        "--steps", type=int, nargs=3, default=(3000, 3000, 9000), metavar=("DISTIL", "JOINT", "EXTRACT")
+    )
     parser.add_argument("--batch-size", type=int, default=8, help="mixtures a step; each gives two answers")
     parser.add_argument("--seconds", type=float, nargs=2, default=(2.4, 3.2), metavar=("MIXTURE", "ENROLLMENT"))
-    parser.add_argument("--compact", type=Path, metavar="FOLDER", help="hear the voices of this folder (`python -m lib.pretraining.compact`) in place of --voices; no network is asked")
-    parser.add_argument("--batches", action="store_true", help="make mixtures a batch at a time where the model computes (`lib.pretraining.batches`): for a GPU; voices are made up anew for each, in place of --copies")
-    parser.add_argument("--voices", nargs="+", default=SOURCES, choices=[*SOURCES, "silero"], help="who is heard: Train people of the Debian "
-                        "voices, actors in two games, synthesisers built from real people, one neural one's own voices and blends, and (if asked for) another's")
-    parser.add_argument("--copies", type=int, default=4, help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two")
-    parser.add_argument("--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes")
-    parser.add_argument("--learning-rate", type=float, default=STAGES["extract"][0], help="of stage extract, at its highest")
-    parser.add_argument("--fall", type=float, default=STAGES["extract"][1], help="over which last part of stage extract the learning rate falls")
-    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of stage extract (`lib.pretraining.muon`)")
-    parser.add_argument("--one-line", type=float, default=0.0, help="share of mixtures in which all speak over one microphone, mostly out of one package")
+    parser.add_argument(
+        "--compact",
+        type=Path,
+        metavar="FOLDER",
+        help=(
+            "hear the voices of this folder (`python -m lib.pretraining.compact`) in place of --voices; no network is"
+            " asked"
+        ),
+    )
+    parser.add_argument(
+        "--batches",
+        action="store_true",
+        help=(
+            "make mixtures a batch at a time where the model computes (`lib.pretraining.batches`): for a GPU; voices"
+            " are made up anew for each, in place of --copies"
+        ),
+    )
+    parser.add_argument(
+        "--voices",
+        nargs="+",
+        default=SOURCES,
+        choices=[*SOURCES, "silero"],
+        help=(
+            "who is heard: Train people of the Debian voices, actors in two games, synthesisers built from real people,"
+            " one neural one's own voices and blends, and (if asked for) another's"
+        ),
+    )
+    parser.add_argument(
+        "--copies",
+        type=int,
+        default=4,
+        help="made-up voices a recorded one (pitch and vocal tract changed); synthesised ones get one or two",
+    )
+    parser.add_argument(
+        "--start", type=Path, metavar="FOLDER", help="begin with the weights of this model, of the same sizes"
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, default=STAGES["extract"][0], help="of stage extract, at its highest"
+    )
+    parser.add_argument(
+        "--fall",
+        type=float,
+        default=STAGES["extract"][1],
+        help="over which last part of stage extract the learning rate falls",
+    )
+    parser.add_argument(
+        "--optimizer", choices=("adamw", "muon"), default="adamw", help="of stage extract (`lib.pretraining.muon`)"
+    )
+    parser.add_argument(
+        "--one-line",
+        type=float,
+        default=0.0,
+        help="share of mixtures in which all speak over one microphone, mostly out of one package",
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
@@ -179,13 +292,23 @@ def main(arguments=None):
     from lib.pretraining import compact
 
     torch.manual_seed(options.seed)
-    voices, music = compact.load(options.compact) if options.compact else (sources.load("debian"), sources.background_music())
+    voices, music = (
+        compact.load(options.compact) if options.compact else (sources.load("debian"), sources.background_music())
+    )
     found = dict(list(voices[voices.split == "Train"].groupby("source"))) if options.compact else heard(options.voices)
-    made = [] if options.batches else [make_voices(table, COPIES.get(source, options.copies), seed=options.seed) for source, table in found.items()]
+    made = (
+        []
+        if options.batches
+        else [
+            make_voices(table, COPIES.get(source, options.copies), seed=options.seed) for source, table in found.items()
+        ]
+    )
     people, unheard = pd.concat([*found.values(), *made], ignore_index=True), voices[voices.split == "Val"]
     start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
     if options.start:
-        model.load_state_dict(ConVoiFilter.from_pretrained(options.start, xvector_front=SIZES["xvector_front"]).float().state_dict())
+        model.load_state_dict(
+            ConVoiFilter.from_pretrained(options.start, xvector_front=SIZES["xvector_front"]).float().state_dict()
+        )
     for part in (model.enh_model.separator.conformer, model.xvector_model):
         part.compile(dynamic=False)
     steps = dict(zip(STAGES, options.steps))
@@ -198,15 +321,36 @@ def main(arguments=None):
         count, seed = steps[stage] * int(os.environ.get("WORLD_SIZE", 1)), options.seed + 1000 * number
         how = dict(music=music, plain=PLAIN, same_sex=0.6 if options.start else 0.5, one_line=options.one_line)
         if options.batches:
-            data = MixtureBatches(people, count, options.batch_size, seed, *options.seconds, device="cuda" if torch.cuda.is_available() else "cpu", **how)
+            data = MixtureBatches(
+                people,
+                count,
+                options.batch_size,
+                seed,
+                *options.seconds,
+                device="cuda" if torch.cuda.is_available() else "cpu",
+                **how,
+            )
         else:
-            data = EndlessMixtures(people, count * options.batch_size, seed, *options.seconds, both=True, gentle=not options.start, **how)
+            data = EndlessMixtures(
+                people, count * options.batch_size, seed, *options.seconds, both=True, gentle=not options.start, **how
+            )
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
         module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
         rate = options.learning_rate if stage == "extract" else STAGES[stage][0]
         fall = options.fall if stage == "extract" else STAGES[stage][1]
-        train(module, data, val, options.out / stage, steps[stage], rate, options.batch_size, fall, options.workers, options.every,
-              muon=stage == "extract" and options.optimizer == "muon")
+        train(
+            module,
+            data,
+            val,
+            options.out / stage,
+            steps[stage],
+            rate,
+            options.batch_size,
+            fall,
+            options.workers,
+            options.every,
+            muon=stage == "extract" and options.optimizer == "muon",
+        )
         if stage == "distil":
             solve(model.xvector_model.eval(), teacher, few)
     if int(os.environ.get("RANK", 0)):

@@ -1,8 +1,11 @@
-"""Endless mixtures made on the fly for pretraining: item `i` is a function of the seed, `i` and the number of items alone.
+"""Endless mixtures made on the fly for pretraining: item `i` is a function of the seed, `i` and the number of items
+alone.
 
-Waves are float32 `(samples,)` at 16 kHz in [-1, 1]. All voices lie in one 16-bit memory-mapped file in the cache, so that
-worker processes share it. Augmentation is there so that nothing leans on a package's own noise floor, codec or level.
+Waves are float32 `(samples,)` at 16 kHz in [-1, 1]. All voices lie in one 16-bit memory-mapped file in the cache, so
+that worker processes share it. Augmentation is there so that nothing leans on a package's own noise floor, codec or
+level.
 """
+
 import copy
 import hashlib
 import io
@@ -26,7 +29,18 @@ from lib import audio
 from lib.data import cache_dir, voice_making
 
 SR = 16000
-SPEEDS = (0.84, 0.88, 0.92, 0.96, 1.0, 1.0, 1.04, 1.08, 1.13, 1.18)  # of augmented persons; one sped up is another voice
+SPEEDS = (
+    0.84,
+    0.88,
+    0.92,
+    0.96,
+    1.0,
+    1.0,
+    1.04,
+    1.08,
+    1.13,
+    1.18,
+)  # of augmented persons; one sped up is another voice
 GAP = int(0.15 * SR)  # silence between two recordings of one person that follow each other in a segment
 
 
@@ -37,14 +51,18 @@ def pack(voices):
     """
     voices = voices.sort_values(["speaker", "path"]).reset_index(drop=True)
     made = [f"{p}{t}" for p, t in zip(voices.pitch, voices.tract)] if "pitch" in voices else [""] * len(voices)
-    key = hashlib.sha256("\n".join(Path(p).name + s + m for p, s, m in zip(voices.path, voices.speaker, made)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        "\n".join(Path(p).name + s + m for p, s, m in zip(voices.path, voices.speaker, made)).encode()
+    ).hexdigest()[:16]
     file, table = cache_dir() / f"packed_{key}.i16", cache_dir() / f"packed_{key}.csv"
     if not table.is_file():
         part, rows, first = file.with_suffix(f".part{os.getpid()}"), [], 0  # another process may be at it too
         wanted = voices[[name for name in ("speaker", "sex", "path", "pitch", "tract") if name in voices]]
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         with part.open("wb") as out, ProcessPoolExecutor(mp_context=context) as pool:
-            waves = pool.map(_packed, wanted.itertuples(index=False, name=None), itertools.repeat(tuple(wanted)), chunksize=64)
+            waves = pool.map(
+                _packed, wanted.itertuples(index=False, name=None), itertools.repeat(tuple(wanted)), chunksize=64
+            )
             for row, wave in zip(wanted.itertuples(), tqdm(waves, total=len(wanted), desc="pack voices")):
                 out.write(wave.tobytes())
                 rows.append((row.speaker, row.sex, first, len(wave)))
@@ -63,29 +81,60 @@ def _packed(values, names):
 class EndlessMixtures(Dataset):
     """`items` mixtures of `seconds` with an enrollment of `enrollment_seconds`, from the speakers of one split.
 
-    Item: dict(mix, target, enrollment), float32 `(samples,)`; with `both`, target and enrollment are `(2, samples)`, each of the
-    first two persons being the target once: one mixture, two answers, so that the enrollment cannot be ignored. A target is a woman as often as a man, an interferer is of
-    the target's sex with `same_sex` chance (with `gentle` half of that at first, all of it from the middle on: whom to follow
-    is learned sooner where voices differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down
-    (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added, but for a share of
-    `plain` items, which are as they would be without it. In a share of `one_line` items all speak over one microphone, in one room or none, and
+    Item: dict(mix, target, enrollment), float32 `(samples,)`; with `both`, target and enrollment are `(2, samples)`,
+    each of the
+    first two persons being the target once: one mixture, two answers, so that the enrollment cannot be ignored. A
+    target is a woman as often as a man, an interferer is of
+    the target's sex with `same_sex` chance (with `gentle` half of that at first, all of it from the middle on: whom to
+    follow
+    is learned sooner where voices differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or
+    slowed down
+    (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added, but
+    for a share of
+    `plain` items, which are as they would be without it. In a share of `one_line` items all speak over one microphone,
+    in one room or none, and
     the others come from the target's package where they can: nothing but the voice tells them apart there.
     """
 
-    def __init__(self, voices, items, seed=0, seconds=3.0, enrollment_seconds=3.0, sir_db=(-5.0, 5.0), same_sex=0.5,
-                 second_interferer=0.1, noise_share=0.3, noise_snr_db=(5.0, 20.0), augment=True, music=(), both=False, plain=0.0,
-                 gentle=True, one_line=0.0):
+    def __init__(
+        self,
+        voices,
+        items,
+        seed=0,
+        seconds=3.0,
+        enrollment_seconds=3.0,
+        sir_db=(-5.0, 5.0),
+        same_sex=0.5,
+        second_interferer=0.1,
+        noise_share=0.3,
+        noise_snr_db=(5.0, 20.0),
+        augment=True,
+        music=(),
+        both=False,
+        plain=0.0,
+        gentle=True,
+        one_line=0.0,
+    ):
         self.samples, self.index = pack(voices)
         self.items, self.seed, self.augment, self.both = items, seed, augment, both
         self.length, self.enrollment_length = int(seconds * SR), int(enrollment_seconds * SR)
         self.sir_db, self.same_sex, self.second = sir_db, same_sex, second_interferer
-        self.noise_share, self.noise_snr_db, self.gentle, self.one_line = noise_share, noise_snr_db, gentle and augment, one_line * augment
+        self.noise_share, self.noise_snr_db, self.gentle, self.one_line = (
+            noise_share,
+            noise_snr_db,
+            gentle and augment,
+            one_line * augment,
+        )
         enough = self.index.groupby("speaker").samples.sum() > 1.5 * (self.length + self.enrollment_length)
         self.rows = {name: group for name, group in self.index.groupby("speaker") if enough[name]}
         if len(self.rows) < 2:
-            raise ValueError("fewer than two speakers have enough speech for a mixture with an enrollment; bring more voices")
+            raise ValueError(
+                "fewer than two speakers have enough speech for a mixture with an enrollment; bring more voices"
+            )
         self.sex = {name: str(group.sex.iloc[0]) for name, group in self.rows.items()}
-        self.by_sex = {sex: [n for n in self.rows if self.sex[n] == sex] for sex in ("F", "M") if sex in self.sex.values()}
+        self.by_sex = {
+            sex: [n for n in self.rows if self.sex[n] == sex] for sex in ("F", "M") if sex in self.sex.values()
+        }
         if not self.by_sex:  # voices without that label: all alike
             self.by_sex, self.sex = {"?": list(self.rows)}, dict.fromkeys(self.rows, "?")
         self.weight = {name: float(group.samples.sum()) ** 0.5 for name, group in self.rows.items()}
@@ -123,11 +172,16 @@ class EndlessMixtures(Dataset):
         mix, *targets = self._channel(rng, mix, *waves[: 1 + self.both])
         gain = 10 ** (rng.uniform(-32, -14) / 20) if self.augment else 0.1
         gain = min(gain / (np.sqrt(np.mean(mix**2)) + 1e-9), 0.95 / (np.abs(mix).max() + 1e-9))
-        line = line if line and rng.random() < 0.5 else None  # the enrollments over the same microphone too, or each over its own
+        line = (
+            line if line and rng.random() < 0.5 else None
+        )  # the enrollments over the same microphone too, or each over its own
         enrollments = [self._enrollment(rng, wave, name, line) for _, wave in persons[: 1 + self.both]]
         first = slice(None) if self.both else 0
-        return {"mix": (mix * gain).astype(np.float32), "target": (np.stack(targets) * gain).astype(np.float32)[first],
-                "enrollment": np.stack(enrollments).astype(np.float32)[first]}, names
+        return {
+            "mix": (mix * gain).astype(np.float32),
+            "target": (np.stack(targets) * gain).astype(np.float32)[first],
+            "enrollment": np.stack(enrollments).astype(np.float32)[first],
+        }, names
 
     def _person(self, rng, name, room, line):
         """What one person says in the mixture, and says elsewhere, at one speed (a voice sped up is another voice)."""
@@ -141,7 +195,7 @@ class EndlessMixtures(Dataset):
         if self.augment and rng.random() < 0.25:
             noise = np.resize(_unit(self._noise(rng, name)), len(wave))
             wave = wave + noise * 10 ** (-rng.uniform(10, 25) / 20)
-        wave, = self._channel(rng, wave)
+        (wave,) = self._channel(rng, wave)
         level = 10 ** (rng.uniform(-32, -14) / 20) if self.augment else 0.1
         return np.clip(_unit(wave) * level, -1, 1)
 
@@ -153,7 +207,10 @@ class EndlessMixtures(Dataset):
         return float(rng.choice(SPEEDS)) if self.augment else 1.0
 
     def _speech(self, rng, name, length, speed, avoid=()):
-        """`length` samples of one person's recordings in a row, none of them in `avoid`; returns them with their rows."""
+        """`length` samples of one person's recordings in a row, none of them in `avoid`;
+
+        returns them with their rows.
+        """
         rows = self.rows[name]
         need, first, starts = int(length * speed) + 64, rows["first"].to_numpy(), rows["samples"].to_numpy()
         order = np.roll(np.arange(len(rows)), -int(rng.integers(len(rows))))
@@ -162,7 +219,7 @@ class EndlessMixtures(Dataset):
         for k in order:
             offset = int(rng.integers(max(1, starts[k] - need // 2))) if not parts else 0
             take = int(min(starts[k] - offset, need - have))
-            parts += [self.samples[first[k] + offset: first[k] + offset + take], np.zeros(GAP, "<i2")]
+            parts += [self.samples[first[k] + offset : first[k] + offset + take], np.zeros(GAP, "<i2")]
             used.add(int(k))
             have += take + GAP
             if have >= need:
@@ -174,7 +231,9 @@ class EndlessMixtures(Dataset):
         return np.pad(wave, (0, length - len(wave))), used
 
     def _shape(self, rng, wave, room, line=None):
-        """One person's microphone: a response, a noise floor, a telephone, or the response `line` that all share; and where given, a room."""
+        """One person's microphone: a response, a noise floor, a telephone, or the response `line` that all share; and
+        where given, a room.
+        """
         if not self.augment:
             return wave
         response = self._response(rng) if line is None else line
@@ -186,13 +245,19 @@ class EndlessMixtures(Dataset):
         return wave if room is None else fftconvolve(wave, room)[: len(wave)]
 
     def _response(self, rng):
-        """What a microphone does to each frequency (Hz), a function: in seven of ten a random smooth equaliser, with band limits now and then."""
+        """What a microphone does to each frequency (Hz), a function: in seven of ten a random smooth equaliser, with
+        band limits now and then.
+        """
         knots, top, bottom = np.zeros(8), np.inf, 0.0
         if rng.random() < 0.7:
             knots = rng.uniform(-9, 9, 8)
             top = rng.uniform(3200, 7500) if rng.random() < 0.4 else top
             bottom = rng.uniform(60, 350) if rng.random() < 0.3 else bottom
-        return lambda hz: 10 ** (np.interp(hz, np.linspace(0, SR / 2, 8), knots) / 20) / (1 + (hz / top) ** 24) / (1 + (bottom / np.maximum(hz, 1)) ** 8)
+        return lambda hz: (
+            10 ** (np.interp(hz, np.linspace(0, SR / 2, 8), knots) / 20)
+            / (1 + (hz / top) ** 24)
+            / (1 + (bottom / np.maximum(hz, 1)) ** 8)
+        )
 
     def _floor(self, rng, wave):
         """`wave` with a noise floor 18 to 40 dB below it, in three of ten."""
@@ -216,7 +281,7 @@ class EndlessMixtures(Dataset):
         if self.music and kind < 0.35:
             song = self.music[rng.integers(len(self.music))]
             start = int(rng.integers(max(1, len(song) - self.length)))
-            return np.resize(song[start: start + self.length], self.length).astype(np.float32)
+            return np.resize(song[start : start + self.length], self.length).astype(np.float32)
         if kind < 0.55:
             names = [n for n in self.rows if n != name]
             return sum(_unit(self._speech(rng, n, self.length, 1.0)[0]) for n in rng.choice(names, 5))
@@ -239,14 +304,20 @@ class EndlessMixtures(Dataset):
 def through_gsm(wave):
     """`wave` `(samples,)` as a GSM 06.10 telephone hands it on: 8 kHz, 13 kbit/s; same length and peak."""
     peak, coded = np.abs(wave).max() + 1e-9, io.BytesIO()
-    soundfile.write(coded, soxr.resample(wave * (0.9 / peak), SR, SR // 2).clip(-1, 1), SR // 2, format="WAV", subtype="GSM610")
+    soundfile.write(
+        coded, soxr.resample(wave * (0.9 / peak), SR, SR // 2).clip(-1, 1), SR // 2, format="WAV", subtype="GSM610"
+    )
     coded.seek(0)
-    heard = soxr.resample(soundfile.read(coded)[0], SR // 2, SR)[: len(wave)] * (peak / 0.9)  # whole frames of 20 ms, so never shorter
+    heard = soxr.resample(soundfile.read(coded)[0], SR // 2, SR)[: len(wave)] * (
+        peak / 0.9
+    )  # whole frames of 20 ms, so never shorter
     return np.pad(heard, (0, len(wave) - len(heard)))
 
 
 def _real(name):
-    """The person behind a made-up voice (`voice_making.make_voices`): two voices of one person are never in one mixture."""
+    """The person behind a made-up voice (`voice_making.make_voices`): two voices of one person are never in one
+    mixture.
+    """
     return name.split("~")[0]
 
 

@@ -1,4 +1,5 @@
 """Resemblyzer's speaker encoder as the teacher of the starter's x-vector."""
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,8 @@ WINDOW = 160  # frames of 10 ms that the teacher hears at a time
 
 
 class Teacher(nn.Module):
-    """Resemblyzer's encoder on batches of waves: the embedding (scaled) and the last hidden state, together `(batch, 512)`.
+    """Resemblyzer's encoder on batches of waves: the embedding (scaled) and the last hidden state, together `(batch,
+    512)`.
 
     After `whiten` they are centred and scaled so that what tells persons apart counts, not what is large.
     """
@@ -41,7 +43,7 @@ class Teacher(nn.Module):
         mels = (self.mel @ power).transpose(1, 2)
         count = max(1, round(mels.shape[1] / WINDOW))
         starts = np.linspace(0, max(0, mels.shape[1] - WINDOW), count).astype(int)
-        pieces = torch.stack([mels[:, s: s + WINDOW] for s in starts], dim=1).flatten(0, 1)
+        pieces = torch.stack([mels[:, s : s + WINDOW] for s in starts], dim=1).flatten(0, 1)
         _, (hidden, _) = self.encoder.lstm(pieces)
         voice = F.normalize(F.relu(self.encoder.linear(hidden[-1])), dim=-1)
         voice = F.normalize(voice.view(len(wave), count, -1).mean(1), dim=-1)
@@ -50,7 +52,9 @@ class Teacher(nn.Module):
 
 
 def distance(own, teacher, wave):
-    """How far embeddings `own` `(batch, 512)` are from what the teacher says of `wave` `(batch, samples)`: loss, cosine `(batch,)`."""
+    """How far embeddings `own` `(batch, 512)` are from what the teacher says of `wave` `(batch, samples)`: loss, cosine
+    `(batch,)`.
+    """
     with torch.autocast(wave.device.type, enabled=False):
         said = teacher(wave)
     likeness = F.cosine_similarity(own, said)
@@ -59,15 +63,22 @@ def distance(own, teacher, wave):
 
 @torch.no_grad()
 def whitening(embed, data, items=1500, shrink=0.1):
-    """`(mean, transform)` that makes persons differ more than recordings of one person do, from pairs (enrollment, target) of `data`.
+    """`(mean, transform)` that makes persons differ more than recordings of one person do, from pairs (enrollment,
+    target) of `data`.
 
-    Centred embeddings times the transform have scatter of one size in all directions within persons (Hatch et al., within-class
+    Centred embeddings times the transform have scatter of one size in all directions within persons (Hatch et al.,
+    within-class
     covariance normalisation, Interspeech 2006) and unit variance on average.
     """
     pairs = []
     for first in tqdm(range(0, items, 25), desc="whitening"):
         batch = [data[i] for i in range(first, first + 25)]
-        pairs.append([embed(torch.stack([torch.from_numpy(item[name]) for item in batch]).flatten(0, -2)) for name in ("enrollment", "target")])
+        pairs.append(
+            [
+                embed(torch.stack([torch.from_numpy(item[name]) for item in batch]).flatten(0, -2))
+                for name in ("enrollment", "target")
+            ]
+        )
     one, two = (torch.cat(side).double() for side in zip(*pairs))
     mean = torch.cat([one, two]).mean(0)
     within = (one - two).T @ (one - two) / (2 * len(one))

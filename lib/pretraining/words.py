@@ -1,8 +1,12 @@
-"""The committed words model: an ensemble of pretrained encoders with their last blocks opened, trained longer than a chapter may take.
+"""The committed words model: an ensemble of pretrained encoders with their last blocks opened, trained longer than a
+chapter may take.
 
-    python -m lib.pretraining.words OUT              trains the members in OUT (goes on after an interruption), measures, writes OUT/words
-    python -m lib.pretraining.words OUT --tables     trains the chapter's table of recipes in OUT, writes results/05_ladder.csv and .png
+python -m lib.pretraining.words OUT              trains the members in OUT (goes on after an interruption), measures,
+writes OUT/words
+python -m lib.pretraining.words OUT --tables     trains the chapter's table of recipes in OUT, writes
+results/05_ladder.csv and .png
 """
+
 import argparse
 from pathlib import Path
 
@@ -22,16 +26,31 @@ TRACT = 1.18  # the last member hears resonances moved apart from the pitch too,
 
 
 def member(pools, out, seed=0, bank=BANK, epochs=EPOCHS, resume=True, **settings):
-    """One encoder with its last two blocks and a new head trained on a bank of `bank` clips; what is frozen is computed once a clip."""
+    """One encoder with its last two blocks and a new head trained on a bank of `bank` clips; what is frozen is computed
+    once a clip.
+    """
     torch.manual_seed(seed)
     net = TransferWords(speech_embedding(), len(pools["train"].words), open=3, mixup=0.3)
     freezing.freeze_groups(net, net.groups(), net.opened())
     model = Averaged(net, 0.995)
     train = teach.stored(net, mixtures.Mixtures(pools["varied"], bank, seed=100 + seed, shift=0.1))
     val = teach.stored(net, mixtures.Mixtures(pools["val"], 512, seed=1))
-    how = dict(epochs=epochs, batch_size=32, learning_rate=2e-3, optimizer="NAdam", patience=0, seed=seed, progress="none") | settings
-    history = fit(model, train, val, out, resume=resume and Path(out).is_dir(), score=teach.loudest_score,
-                           notes={"words": pools["train"].words}, **how)
+    how = (
+        dict(
+            epochs=epochs, batch_size=32, learning_rate=2e-3, optimizer="NAdam", patience=0, seed=seed, progress="none"
+        )
+        | settings
+    )
+    history = fit(
+        model,
+        train,
+        val,
+        out,
+        resume=resume and Path(out).is_dir(),
+        score=teach.loudest_score,
+        notes={"words": pools["train"].words},
+        **how,
+    )
     return model.mean.eval(), history
 
 
@@ -50,12 +69,17 @@ def main(arguments=None):
     for seed in range(MEMBERS):
         net, history = member(pools if 2 * seed < MEMBERS else others, asked.out / f"member_{seed}", seed)
         members.append(net)
-        rows.append({"model": f"member {seed}", "epoch": history.attrs["best_epoch"], **teach.measure(net, sets, names)[0]})
+        rows.append(
+            {"model": f"member {seed}", "epoch": history.attrs["best_epoch"], **teach.measure(net, sets, names)[0]}
+        )
         print(rows[-1], flush=True)
     row, given = teach.measure(Ensemble(members), sets, names)
     temperature = scores.best_temperature(given["val"], sets["val"][1])
     cooled, _ = teach.measure(Ensemble(members, temperature), sets, names)
-    rows += [{"model": f"ensemble of {MEMBERS}", **row}, {"model": f"ensemble, temperature {temperature:.2f} (by Val)", **cooled}]
+    rows += [
+        {"model": f"ensemble of {MEMBERS}", **row},
+        {"model": f"ensemble, temperature {temperature:.2f} (by Val)", **cooled},
+    ]
     print(pd.DataFrame(rows).T.to_string())
     save(members, names, asked.out / "words", temperature)
     runs.write_text(asked.out / "scores.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.4f"))

@@ -1,4 +1,7 @@
-"""The new classifier on top of a frozen backbone (`lib.backbones`): the head, and the net of both that chapter 7 trains."""
+"""The new classifier on top of a frozen backbone (`lib.backbones`): the head, and the net of both that chapter 7
+trains.
+"""
+
 from dataclasses import dataclass
 
 import torch
@@ -10,17 +13,24 @@ from lib.backbones import BackboneError, run
 
 
 class Head(nn.Module):
-    """The new classifier: Linear 1024, ReLU, Linear 512, ReLU, Linear `speakers`; before it the features are standardised.
+    """The new classifier: Linear 1024, ReLU, Linear 512, ReLU, Linear `speakers`; before it the features are
+    standardised.
 
-    The features' mean and spread over the training clips are buffers set by `fit_scale`, because a frozen backbone has its own scale.
+    The features' mean and spread over the training clips are buffers set by `fit_scale`, because a frozen backbone has
+    its own scale.
     """
 
     def __init__(self, dim, speakers, hidden=(1024, 512)):
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(()))
-        self.layers = nn.Sequential(nn.Linear(dim, hidden[0]), nn.ReLU(), nn.Linear(hidden[0], hidden[1]), nn.ReLU(),
-                                    nn.Linear(hidden[1], speakers))
+        self.layers = nn.Sequential(
+            nn.Linear(dim, hidden[0]),
+            nn.ReLU(),
+            nn.Linear(hidden[0], hidden[1]),
+            nn.ReLU(),
+            nn.Linear(hidden[1], speakers),
+        )
 
     @torch.no_grad()
     def fit_scale(self, features):
@@ -56,7 +66,8 @@ class SpeakerOutput(ModelOutput):
 class SpeakerNet(nn.Module):
     """A backbone, or the upper part of it, and a head.
 
-    after: the name of a stage; the net then starts behind it and takes that stage's output, which a frozen lower part gives once for
+    after: the name of a stage; the net then starts behind it and takes that stage's output, which a frozen lower part
+    gives once for
     all epochs. rate_decay: each stage further from the head learns at this fraction of the rate of the one above it.
     """
 
@@ -86,5 +97,5 @@ class SpeakerNet(nn.Module):
         groups = []
         for depth, part in enumerate(reversed(self.groups().values())):
             if parameters := [parameter for parameter in part.parameters() if parameter.requires_grad]:
-                groups.append({"params": parameters, "lr": learning_rate * self.rate_decay ** depth})
+                groups.append({"params": parameters, "lr": learning_rate * self.rate_decay**depth})
         return groups

@@ -1,4 +1,8 @@
-"""Pictures of speaker recognition: mel images, maps of embeddings, who is taken for whom, and what a network looks at."""
+"""Pictures of speaker recognition:
+
+mel images, maps of embeddings, who is taken for whom, and what a network looks at.
+"""
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,15 +17,27 @@ def mel_images(images, titles=None, columns=4, seconds=4.0):
     """Rows of log-mel images `(n, 3, size, size)` as `log_mel_image` makes them; low frequencies at the bottom."""
     count = len(images)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(rows, min(columns, count), figsize=(2.2 * min(columns, count), 2.1 * rows), dpi=DPI, squeeze=False,
-                                layout="constrained")
+    figure, axes = plt.subplots(
+        rows,
+        min(columns, count),
+        figsize=(2.2 * min(columns, count), 2.1 * rows),
+        dpi=DPI,
+        squeeze=False,
+        layout="constrained",
+    )
     for place, axis in enumerate(axes.flat):
-        axis.axis("off") if place >= count else _draw(axis, images[place][0].numpy(), seconds, titles[place] if titles else "")
+        (
+            axis.axis("off")
+            if place >= count
+            else _draw(axis, images[place][0].numpy(), seconds, titles[place] if titles else "")
+        )
     return _close(figure)
 
 
 def _draw(axis, picture, seconds, title="", **how):
-    axis.imshow(picture, aspect="auto", extent=(0, seconds, 0, 128), cmap=how.pop("cmap", plt.get_cmap("magma", 20)), **how)
+    axis.imshow(
+        picture, aspect="auto", extent=(0, seconds, 0, 128), cmap=how.pop("cmap", plt.get_cmap("magma", 20)), **how
+    )
     axis.set_title(title, fontsize=8)
     axis.set_xlabel("time (s)", fontsize=7)
     axis.set_ylabel("mel band (60 to 7,600 Hz)", fontsize=7)
@@ -31,15 +47,20 @@ def _draw(axis, picture, seconds, title="", **how):
 def maps(embeddings, table, by="speaker", seed=0):
     """A t-SNE map for each of `embeddings` (label -> `(clips, dim)`), a dot a clip, coloured by a column of `table`.
 
-    Near dots are alike; distances between far groups mean nothing. Source: van der Maaten and Hinton, JMLR 9, 2008 (scikit-learn).
+    Near dots are alike; distances between far groups mean nothing. Source: van der Maaten and Hinton, JMLR 9, 2008
+    (scikit-learn).
     """
     names = sorted(table[by].astype(str).unique())
-    figure, axes = plt.subplots(1, len(embeddings), figsize=(4.3 * len(embeddings), 3.6), dpi=DPI, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(embeddings), figsize=(4.3 * len(embeddings), 3.6), dpi=DPI, squeeze=False, layout="constrained"
+    )
     for axis, (label, points) in zip(axes.flat, embeddings.items()):
         place = flat_map(points, seed)
         for number, name in enumerate(names):
             own = (table[by].astype(str) == name).to_numpy()
-            axis.scatter(*place[own].T, s=11, color=MAP_COLOURS[number % 20], marker="os^Dv<>P*X"[number // 20 % 10], label=name)
+            axis.scatter(
+                *place[own].T, s=11, color=MAP_COLOURS[number % 20], marker="os^Dv<>P*X"[number // 20 % 10], label=name
+            )
         axis.set_title(label, fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
@@ -54,7 +75,9 @@ def flat_map(points, seed=0):
     from sklearn.manifold import TSNE
 
     perplexity = min(15, (len(points) - 1) / 3)
-    return TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=seed, max_iter=500).fit_transform(np.asarray(points, np.float32))
+    return TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=seed, max_iter=500).fit_transform(
+        np.asarray(points, np.float32)
+    )
 
 
 def confusion(truth, answers, people):
@@ -72,16 +95,23 @@ def confusion(truth, answers, people):
 
 
 def most_confused(truth, answers, rows=5):
-    """The pairs most often mistaken, either way round: a DataFrame person, taken_for, mistakes, of (clips of the two)."""
+    """The pairs most often mistaken, either way round:
+
+    a DataFrame person, taken_for, mistakes, of (clips of the two).
+    """
     truth, answers = np.asarray(truth, dtype=object), np.asarray(answers, dtype=object)
-    wrong = pd.DataFrame([sorted(pair) for pair in zip(truth[truth != answers], answers[truth != answers])], columns=["person", "taken_for"])
+    wrong = pd.DataFrame(
+        [sorted(pair) for pair in zip(truth[truth != answers], answers[truth != answers])],
+        columns=["person", "taken_for"],
+    )
     table = wrong.value_counts().rename("mistakes").reset_index().head(rows)
     table["of"] = [int(np.isin(truth.astype(str), [a, b]).sum()) for a, b in zip(table["person"], table["taken_for"])]
     return table
 
 
 def saliency(net, images, answers):
-    """How much each point of the images moves the answer's logit: |gradient x contrast|, smoothed: `(n, size, size)`, 0 to 1 each.
+    """How much each point of the images moves the answer's logit: |gradient x contrast|, smoothed: `(n, size, size)`, 0
+    to 1 each.
 
     net: a `SpeakerNet` that starts at the image. Source: Simonyan et al., arXiv 1312.6034.
     """
@@ -96,7 +126,9 @@ def saliency(net, images, answers):
 
 def show_saliency(images, maps_, titles, seconds=4.0):
     """Above each log-mel image what its network looks at, and beside them the share of attention a band."""
-    figure, axes = plt.subplots(2, len(images) + 1, figsize=(2.3 * (len(images) + 1), 4.2), dpi=DPI, layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(images) + 1, figsize=(2.3 * (len(images) + 1), 4.2), dpi=DPI, layout="constrained", squeeze=False
+    )
     for column, (image, map_, title) in enumerate(zip(images, maps_, titles)):
         _draw(axes[0, column], image[0].numpy(), seconds, title)
         _draw(axes[1, column], map_.numpy(), seconds, "what moves the answer", cmap="viridis", vmin=0, vmax=1)
@@ -113,7 +145,9 @@ def scores(tried, threshold):
     figure, axis = plt.subplots(figsize=(6.0, 2.6), dpi=DPI, layout="constrained")
     edges = np.linspace(tried.scores.min(), 1, 60)
     for name, own, colour in (("one person", tried.same, COLOURS[2]), ("two people", ~tried.same, COLOURS[1])):
-        axis.hist(tried.scores[own], bins=edges, density=True, alpha=0.65, color=colour, label=f"{name} ({own.sum():,} pairs)")
+        axis.hist(
+            tried.scores[own], bins=edges, density=True, alpha=0.65, color=colour, label=f"{name} ({own.sum():,} pairs)"
+        )
     axis.axvline(threshold, color="black", linewidth=1, linestyle="--", label="equal errors")
     axis.set_xlabel("cosine", fontsize=9)
     axis.set_ylabel("density", fontsize=9)
@@ -122,14 +156,26 @@ def scores(tried, threshold):
 
 
 def few_shot_curves(table, interval):
-    """New people learned and old ones kept over the number of examples. `table`: of `few_shot`; interval(values) -> (mean, low, high)."""
+    """New people learned and old ones kept over the number of examples.
+
+    `table`: of `few_shot`; interval(values) -> (mean, low, high).
+    """
     figure, axes = plt.subplots(1, 2, figsize=(8.0, 2.8), dpi=DPI, layout="constrained")
-    for axis, column, title in zip(axes, ("new", "old_after"), ("the new person's clips named right", "old people's clips named right")):
+    for axis, column, title in zip(
+        axes, ("new", "old_after"), ("the new person's clips named right", "old people's clips named right")
+    ):
         for number, (rehearsed, rows) in enumerate(table.groupby("rehearsed")):
             stats = np.array([interval(part[column]) for _, part in rows.groupby("examples")])
             places = np.array(sorted(rows["examples"].unique())) + 0.12 * (number - 0.5)
-            axis.errorbar(places, stats[:, 0], [stats[:, 0] - stats[:, 1], stats[:, 2] - stats[:, 0]], marker="o", capsize=3,
-                          color=COLOURS[number], label="with rehearsal" if rehearsed else "the newcomer alone")
+            axis.errorbar(
+                places,
+                stats[:, 0],
+                [stats[:, 0] - stats[:, 1], stats[:, 2] - stats[:, 0]],
+                marker="o",
+                capsize=3,
+                color=COLOURS[number],
+                label="with rehearsal" if rehearsed else "the newcomer alone",
+            )
         axis.set(title=title, ylim=(-0.03, 1.05))
         axis.set_xlabel("examples of the new person", fontsize=9)
         axis.grid(axis="y", alpha=0.3)

@@ -1,8 +1,10 @@
 """Ways to fine-tune a `ConVoiFilter` that open no whole part of it: adapters, norms and biases, falling learning rates.
 
-Sources: Hu et al., "LoRA" (arXiv 2106.09685), through the peft library; Ben Zaken et al., "BitFit" (arXiv 2106.10199); Howard and
-Ruder, "ULMFiT" (arXiv 1801.06146), for rates that fall towards the input. Each function returns the table that `freeze` returns.
+Sources: Hu et al., "LoRA" (arXiv 2106.09685), through the peft library; Ben Zaken et al., "BitFit" (arXiv 2106.10199);
+Howard and Ruder, "ULMFiT" (arXiv 1801.06146), for rates that fall towards the input. Each function returns the table
+that `freeze` returns.
 """
+
 import functools
 import re
 
@@ -10,7 +12,8 @@ from torch import nn
 
 from lib.training import freezing
 
-TARGETS = r".*\.(self_attn\.linear_(q|k|v|out)|feed_forward(_macaron)?\.w_[12])"  # every projection of attention and feed-forward
+# every projection of attention and feed-forward
+TARGETS = r".*\.(self_attn\.linear_(q|k|v|out)|feed_forward(_macaron)?\.w_[12])"
 
 
 def open_all(model):
@@ -19,15 +22,22 @@ def open_all(model):
 
 
 def open_norms_and_biases(model):
-    """The LayerNorms and all biases after the speaker encoder train; every module stays in eval mode, so BatchNorm keeps its statistics."""
+    """The LayerNorms and all biases after the speaker encoder train; every module stays in eval mode, so BatchNorm
+    keeps its statistics.
+    """
     separator = model.enh_model.separator
     norms = [p for module in separator.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()]
-    biases = [p for name, p in separator.named_parameters() if name.endswith("bias") and all(p is not other for other in norms)]
+    biases = [
+        p
+        for name, p in separator.named_parameters()
+        if name.endswith("bias") and all(p is not other for other in norms)
+    ]
     return freezing.freeze_groups(model, {"norms": norms, "biases": biases}, ["norms", "biases"])
 
 
 def add_adapters(model, rank=8, alpha=16):
-    """Freeze `model` and put a low-rank product beside each projection of attention and feed-forward; those alone train.
+    """Freeze `model` and put a low-rank product beside each projection of attention and feed-forward; those alone
+    train.
 
     rank: of the products; alpha / rank scales them. The model gains parameters until `merge_adapters` folds them in.
     """
@@ -39,7 +49,9 @@ def add_adapters(model, rank=8, alpha=16):
 
 
 def merge_adapters(model):
-    """Fold the adapters into the weights they stand beside, in place: the model has its usual tensors again. Returns it."""
+    """Fold the adapters into the weights they stand beside, in place: the model has its usual tensors again. Returns
+    it.
+    """
     from peft.tuners.lora import LoraLayer
 
     for name, layer in [(name, part) for name, part in model.named_modules() if isinstance(part, LoraLayer)]:
@@ -52,20 +64,27 @@ def merge_adapters(model):
 
 
 def open_with_falling_rates(model, decay=0.7):
-    """Everything trains; each part's learning rate is `decay` times that of the part after it, so that the front moves least."""
+    """Everything trains; each part's learning rate is `decay` times that of the part after it, so that the front moves
+    least.
+    """
     table = open_all(model)
     model.parameter_groups = functools.partial(falling_rates, model, decay)
     return table
 
 
 def falling_rates(model, decay, learning_rate):
-    """Groups for an optimizer: the mask layer at `learning_rate`, each earlier block at `decay` times the next one's rate."""
+    """Groups for an optimizer: the mask layer at `learning_rate`, each earlier block at `decay` times the next one's
+    rate.
+    """
     separator, groups = model.enh_model.separator, []
     conformer = separator.conformer
-    parts = [separator.linear, *reversed(conformer.encoders), nn.ModuleList([conformer.embed, model.filter_condition_transform]), model.xvector_model]
+    parts = [
+        separator.linear,
+        *reversed(conformer.encoders),
+        nn.ModuleList([conformer.embed, model.filter_condition_transform]),
+        model.xvector_model,
+    ]
     for step, part in enumerate(parts):
         groups.append({"params": [p for p in part.parameters() if p.requires_grad], "lr": learning_rate * decay**step})
     assert sum(len(group["params"]) for group in groups) == sum(p.requires_grad for p in model.parameters())
     return [group for group in groups if group["params"]]
-
-

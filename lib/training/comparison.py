@@ -1,8 +1,9 @@
 """Compare freeze strategies: the same start, data, steps and seed for each, one table, and a reading of it in words.
 
-Domains: `val` chooses (epochs, and which strategy a reader would take), `test` reports, `source` is the kind of mixture the
-starter comes from, so that a loss there shows what fine-tuning forgets. Val and Test people are never trained on.
+Domains: `val` chooses (epochs, and which strategy a reader would take), `test` reports, `source` is the kind of mixture
+the starter comes from, so that a loss there shows what fine-tuning forgets. Val and Test people are never trained on.
 """
+
 import contextlib
 import re
 import shutil
@@ -27,9 +28,11 @@ DOMAINS = ("val", "test", "source")
 
 
 def source_domain(folder="data/Dataset_source", source="auto", root=None, test=40):
-    """Plain mixtures for the domain `source`: two people at an SIR of -5 to 5 dB, no background, no room, Test people alone.
+    """Plain mixtures for the domain `source`: two people at an SIR of -5 to 5 dB, no background, no room, Test people
+    alone.
 
-    Made in `folder` where they are not there yet. Returns the folder; where no voices can be had, says so and returns None.
+    Made in `folder` where they are not there yet. Returns the folder; where no voices can be had, says so and returns
+    None.
     """
     from lib.data import mixtures, voices
     from lib.data.splits import split_by_speaker
@@ -40,20 +43,34 @@ def source_domain(folder="data/Dataset_source", source="auto", root=None, test=4
         print(f"No source domain, so what is forgotten is not measured: {error}")
         return None
     with contextlib.redirect_stdout(None):  # what build says of its pools belongs to chapter 1
-        mixtures.build(table, place(folder), overwrite=True, progress=False, train=0, val=0, test=test, interferers=(1, 1),
-                       sir_db=(-5.0, 5.0), background_share=0.0, seed=1)
+        mixtures.build(
+            table,
+            place(folder),
+            overwrite=True,
+            progress=False,
+            train=0,
+            val=0,
+            test=test,
+            interferers=(1, 1),
+            sir_db=(-5.0, 5.0),
+            background_share=0.0,
+            seed=1,
+        )
     return place(folder)
 
 
 def before_after(samples, names):
-    """A row a domain: mixtures, mean SI-SDRi (dB) of each of two `names`, their difference with its paired 95 % interval.
+    """A row a domain: mixtures, mean SI-SDRi (dB) of each of two `names`, their difference with its paired 95 %
+    interval.
 
     samples: name -> DataFrame as `score` returns it.
     """
     first, second = (samples[name] for name in names)
     rows = []
     for domain in first["domain"].unique():
-        a, b = (table[table["domain"] == domain].sort_values("index")["si_sdri"].to_numpy() for table in (first, second))
+        a, b = (
+            table[table["domain"] == domain].sort_values("index")["si_sdri"].to_numpy() for table in (first, second)
+        )
         difference, low, high = bootstrap_interval(b - a)
         means = {names[0]: a.mean(), names[1]: b.mean()}
         rows.append({"domain": domain, "mixtures": len(a), **means, "difference": difference, "low": low, "high": high})
@@ -61,23 +78,37 @@ def before_after(samples, names):
 
 
 def score(model, sets, **how):
-    """SI-SDRi (dB) of every item of `sets` (domain -> dataset): a DataFrame domain, index, si_sdri. `how`: see `training.measure`."""
-    return pd.concat([measure(model, data, **how).assign(domain=domain) for domain, data in sets.items()], ignore_index=True)
+    """SI-SDRi (dB) of every item of `sets` (domain -> dataset): a DataFrame domain, index, si_sdri. `how`: see
+    `training.measure`.
+    """
+    return pd.concat(
+        [measure(model, data, **how).assign(domain=domain) for domain, data in sets.items()], ignore_index=True
+    )
 
 
-def compare(start, strategies, train, sets, out, before=None, resume=False, collate=None, say=print, seeds=(0,), **settings):
+def compare(
+    start, strategies, train, sets, out, before=None, resume=False, collate=None, say=print, seeds=(0,), **settings
+):
     """Fine-tune `start` by each of `strategies`, once a seed, and measure it. Returns `(table, samples)`.
 
     start: the model, left as it is. strategies: names out of `STRATEGIES`. sets: domain -> dataset, `val` among them.
-    before: the start's scores, where `score` has them already. settings: see `training.Settings`. Each strategy is a run in
-    `out`; its weights are dropped once measured. With `resume` those that are done are not done again. table: a row a strategy,
-    the model before first: strategy, trainable, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri with
-    <domain>_low and _high (95 % bootstrap over mixtures), <domain>_change against before with its paired interval, <domain>_spread:
-    standard deviation of the mean over seeds. samples: strategy, seed, domain, index, si_sdri. Both are written to `out` as CSV.
+    before: the start's scores, where `score` has them already. settings: see `training.Settings`. Each strategy is a
+    run in
+    `out`; its weights are dropped once measured. With `resume` those that are done are not done again. table: a row a
+    strategy,
+    the model before first: strategy, trainable, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri
+    with
+    <domain>_low and _high (95 % bootstrap over mixtures), <domain>_change against before with its paired interval,
+    <domain>_spread:
+    standard deviation of the mean over seeds. samples: strategy, seed, domain, index, si_sdri. Both are written to
+    `out` as CSV.
     """
     if unknown := [name for name in strategies if name not in STRATEGIES]:
         raise freezing.FreezeError(f"unknown strategy {', '.join(unknown)}; known are: {', '.join(STRATEGIES)}")
-    how, rows = dict(collate=collate, device=settings.get("device", "auto")), [{"strategy": BEFORE, "trainable": 0, "seconds": 0.0}]
+    how, rows = (
+        dict(collate=collate, device=settings.get("device", "auto")),
+        [{"strategy": BEFORE, "trainable": 0, "seconds": 0.0}],
+    )
     before, started = score(start, sets, **how) if before is None else before, time.perf_counter()
     samples = [before.assign(strategy=BEFORE, seed=seeds[0])]
     todo = [(name, seed) for name in strategies for seed in seeds]
@@ -87,10 +118,19 @@ def compare(start, strategies, train, sets, out, before=None, resume=False, coll
         rows.append({**row, "seeds": len(seeds)})
         samples.append(scores.assign(strategy=name, seed=seed))
         left = (time.perf_counter() - started) / done * (len(todo) - done)
-        say(f"{done} of {len(todo)}  {name}{f', seed {seed}' * (len(seeds) > 1)}: {row['seconds']:.0f} s, "
-            f"val {scores[scores['domain'] == 'val']['si_sdri'].mean():.2f} dB" + (f", about {left:.0f} s to go" if left else ""))
+        say(
+            f"{done} of {len(todo)}  {name}{f', seed {seed}' * (len(seeds) > 1)}: {row['seconds']:.0f} s, "
+            f"val {scores[scores['domain'] == 'val']['si_sdri'].mean():.2f} dB"
+            + (f", about {left:.0f} s to go" if left else "")
+        )
     samples = pd.concat(samples, ignore_index=True)
-    means = pd.DataFrame(rows).groupby("strategy", sort=False).mean(numeric_only=True).reset_index().astype({"trainable": int})
+    means = (
+        pd.DataFrame(rows)
+        .groupby("strategy", sort=False)
+        .mean(numeric_only=True)
+        .reset_index()
+        .astype({"trainable": int})
+    )
     table = pd.DataFrame([{**row, **_summary(samples, row["strategy"])} for row in means.to_dict("records")])
     runs.write_text(Path(out) / "strategies.csv", table.to_csv(index=False))
     runs.write_text(Path(out) / "samples.csv", samples.to_csv(index=False))
@@ -108,10 +148,17 @@ def _one(start, name, train, sets, out, resume, how, settings):
     if resume and (out / "scores.csv").is_file() and runs.read_json(out / "settings.json")["settings"] == asked:
         return runs.read_json(out / "row.json"), pd.read_csv(out / "scores.csv")
     model, counts = _prepared(start, name, settings.get("seed", 0))
-    history = fit(model, train, sets["val"], out, resume=resume, collate=how["collate"], notes={"strategy": name}, **settings)
+    history = fit(
+        model, train, sets["val"], out, resume=resume, collate=how["collate"], notes={"strategy": name}, **settings
+    )
     scores = score(merge_adapters(model) if name.startswith("adapters") else model, sets, **how)
-    row = {"strategy": name, "trainable": counts.attrs["trainable"], "seconds": history.attrs["seconds"],
-           "memory_mb": history.attrs["peak_memory_mb"], "best_epoch": history.attrs["best_epoch"]}
+    row = {
+        "strategy": name,
+        "trainable": counts.attrs["trainable"],
+        "seconds": history.attrs["seconds"],
+        "memory_mb": history.attrs["peak_memory_mb"],
+        "best_epoch": history.attrs["best_epoch"],
+    }
     runs.write_json(out / "row.json", row)
     runs.write_text(out / "scores.csv", scores.to_csv(index=False))
     shutil.rmtree(out / "best")
@@ -119,7 +166,10 @@ def _one(start, name, train, sets, out, resume, how, settings):
 
 
 def _prepared(start, name, seed):
-    """A copy of `start` frozen by the strategy, or a model of its size with random weights; with the table of `freeze`."""
+    """A copy of `start` frozen by the strategy, or a model of its size with random weights;
+
+    with the table of `freeze`.
+    """
     torch.manual_seed(seed)
     if name == RANDOM:
         model = type(start)(type(start).config_class(**start.config.to_dict()))
@@ -132,12 +182,21 @@ def _prepared(start, name, seed):
 def _summary(samples, strategy):
     row, chosen = {}, samples[samples["strategy"] == strategy]
     for domain in chosen["domain"].unique():
-        values, before = (part[part["domain"] == domain].groupby("index")["si_sdri"].mean().to_numpy()  # each mixture: mean over seeds
-                          for part in (chosen, samples[samples["strategy"] == BEFORE]))
+        values, before = (
+            part[part["domain"] == domain]
+            .groupby("index")["si_sdri"]
+            .mean()
+            .to_numpy()  # each mixture: mean over seeds
+            for part in (chosen, samples[samples["strategy"] == BEFORE])
+        )
         row[f"{domain}_spread"] = chosen[chosen["domain"] == domain].groupby("seed")["si_sdri"].mean().std()
         for kind, numbers in (("", values), ("change_", values - before)):
             mean, low, high = bootstrap_interval(numbers)
-            row |= {f"{domain}_{kind or 'si_sdri_'}".rstrip("_"): mean, f"{domain}_{kind}low": low, f"{domain}_{kind}high": high}
+            row |= {
+                f"{domain}_{kind or 'si_sdri_'}".rstrip("_"): mean,
+                f"{domain}_{kind}low": low,
+                f"{domain}_{kind}high": high,
+            }
     return row
 
 
@@ -145,7 +204,9 @@ def shown(table):
     """The columns of the table that a reader compares, with the intervals in words."""
     part = table[["strategy", "trainable", "seconds", "memory_mb", "val_si_sdri", "test_si_sdri"]].copy()
     part["test, 95 %"] = [f"{row.test_low:.2f} to {row.test_high:.2f}" for row in table.itertuples()]
-    part["change on test, 95 %"] = [f"{row.test_change_low:+.2f} to {row.test_change_high:+.2f}" for row in table.itertuples()]
+    part["change on test, 95 %"] = [
+        f"{row.test_change_low:+.2f} to {row.test_change_high:+.2f}" for row in table.itertuples()
+    ]
     if "source_change" in table:
         part["source_si_sdri"], part["source_change"] = table["source_si_sdri"], table["source_change"]
     if table["test_spread"].notna().any():
@@ -154,41 +215,68 @@ def shown(table):
 
 
 def reading(table):
-    """What the rows say, as numbered Markdown lines whose numbers come from the table, so that they hold for any run."""
+    """What the rows say, as numbered Markdown lines; their numbers come from the table, so they hold for any run."""
     rows = {row["strategy"]: row for row in table.to_dict("records")}
     before, tuned = rows[BEFORE], [row for name, row in rows.items() if name != BEFORE]
     pretrained = [row for row in tuned if row["strategy"] != RANDOM]
     best = max(tuned, key=lambda row: row["val_si_sdri"])
-    lines = [f"Before fine-tuning the model improves the Test mixtures by {_interval(before)} on average.",
-             f"Validation, which alone may choose, is highest for **{best['strategy']}**: {best['val_si_sdri']:.2f} dB. On Test it reaches "
-             f"{_interval(best)}, {best['test_change']:+.2f} dB against before (95 % interval of the paired difference "
-             f"{best['test_change_low']:+.2f} to {best['test_change_high']:+.2f}: {_verdict(best)})."]
+    lines = [
+        f"Before fine-tuning the model improves the Test mixtures by {_interval(before)} on average.",
+        (
+            f"Validation, which alone may choose, is highest for **{best['strategy']}**: {best['val_si_sdri']:.2f} dB."
+            f" On Test it reaches {_interval(best)}, {best['test_change']:+.2f} dB against before (95 % interval of the"
+            f" paired difference {best['test_change_low']:+.2f} to {best['test_change_high']:+.2f}: {_verdict(best)})."
+        ),
+    ]
     near = [row for row in pretrained if row["val_si_sdri"] > best["val_si_sdri"] - 0.2]
     if near:
         cheap = min(near, key=lambda row: row["trainable"])
-        lines.append(f"The cheapest within 0.2 dB of it on validation is **{cheap['strategy']}**, with {cheap['trainable']:,} trainable "
-                     f"parameters and {cheap['seconds']:.0f} s ({best['strategy']}: {best['trainable']:,} and {best['seconds']:.0f} s).")
+        lines.append(
+            f"The cheapest within 0.2 dB of it on validation is **{cheap['strategy']}**, with {cheap['trainable']:,}"
+            f" trainable parameters and {cheap['seconds']:.0f} s ({best['strategy']}: {best['trainable']:,} and"
+            f" {best['seconds']:.0f} s)."
+        )
     lines += _pair(rows, "attention of last 1", "last 1 full", "Within one block")
     lines += _pair(rows, "last 2 full", "last 2 full + speaker layer", "With the speaker layer open too")
     lines += _pair(rows, "adapters of rank 8", "everything", "Small changes everywhere against all of it")
     if RANDOM in rows:
         row, full = rows[RANDOM], rows.get("everything")
-        lines.append(f"From random weights the same steps reach {_interval(row)} on Test" +
-                     (f"; from the starter, with as many parameters open, {_interval(full)}. The difference is what pretraining brought."
-                      if full else "."))
+        lines.append(
+            f"From random weights the same steps reach {_interval(row)} on Test"
+            + (
+                f"; from the starter, with as many parameters open, {_interval(full)}. The difference is what"
+                " pretraining brought."
+                if full
+                else "."
+            )
+        )
     if "source_change" in table:
         lost = [row for row in pretrained if row["source_change_high"] < 0]
-        low, high = min(pretrained, key=lambda row: row["source_change"]), max(pretrained, key=lambda row: row["source_change"])
-        lines.append(f"On the source domain the model scored {before['source_si_sdri']:.2f} dB before. Fine-tuning changed that by "
-                     f"{low['source_change']:+.2f} dB (**{low['strategy']}**) to {high['source_change']:+.2f} dB (**{high['strategy']}**); "
-                     + (f"{len(lost)} of {len(pretrained)} strategies forgot beyond their interval: {', '.join(row['strategy'] for row in lost)}."
-                        if lost else "none forgot beyond its interval."))
+        low, high = (
+            min(pretrained, key=lambda row: row["source_change"]),
+            max(pretrained, key=lambda row: row["source_change"]),
+        )
+        lines.append(
+            f"On the source domain the model scored {before['source_si_sdri']:.2f} dB before. Fine-tuning changed that"
+            f" by {low['source_change']:+.2f} dB (**{low['strategy']}**) to {high['source_change']:+.2f} dB"
+            f" (**{high['strategy']}**); "
+            + (
+                f"{len(lost)} of {len(pretrained)} strategies forgot beyond their interval:"
+                f" {', '.join(row['strategy'] for row in lost)}."
+                if lost
+                else "none forgot beyond its interval."
+            )
+        )
     sure = [row for row in pretrained if row["test_change_low"] > 0]
     seeds = int(max(row.get("seeds", 1) for row in tuned))
     spread = max(row["test_spread"] for row in tuned)
-    once = "One seed" if seeds == 1 else f"{seeds} seeds, whose means differ by up to {spread:.2f} dB (standard deviation)"
-    lines.append(f"{once}, and an interval over test samples only: {len(sure)} of {len(pretrained)} strategies improve Test beyond doubt "
-                 "of this kind. Rows whose intervals overlap widely are not ranked by this table.")
+    once = (
+        "One seed" if seeds == 1 else f"{seeds} seeds, whose means differ by up to {spread:.2f} dB (standard deviation)"
+    )
+    lines.append(
+        f"{once}, and an interval over test samples only: {len(sure)} of {len(pretrained)} strategies improve Test"
+        " beyond doubt of this kind. Rows whose intervals overlap widely are not ranked by this table."
+    )
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
 
 
@@ -204,5 +292,7 @@ def _pair(rows, first, second, opening):
     if not {first, second} <= set(rows):
         return []
     a, b = rows[first], rows[second]
-    return [f"{opening}: **{first}** trains {a['trainable']:,} parameters and reaches {a['test_si_sdri']:.2f} dB on Test, **{second}** "
-            f"{b['trainable']:,} and {b['test_si_sdri']:.2f} dB."]
+    return [
+        f"{opening}: **{first}** trains {a['trainable']:,} parameters and reaches {a['test_si_sdri']:.2f} dB on Test,"
+        f" **{second}** {b['trainable']:,} and {b['test_si_sdri']:.2f} dB."
+    ]

@@ -1,9 +1,10 @@
 """Which parameters train, which modes hold, and a table that says so.
 
-The idea is the same for every model: name the parts ("groups"), open some, freeze the rest. A frozen part gets no gradient, and
-it stays in eval mode whatever calls `train()`, because `requires_grad` alone lets the statistics of a frozen BatchNorm drift
-and a frozen Dropout run. Counts are numbers of parameters.
+The idea is the same for every model: name the parts ("groups"), open some, freeze the rest. A frozen part gets no
+gradient, and it stays in eval mode whatever calls `train()`, because `requires_grad` alone lets the statistics of a
+frozen BatchNorm drift and a frozen Dropout run. Counts are numbers of parameters.
 """
+
 from numbers import Integral
 
 import pandas as pd
@@ -19,18 +20,25 @@ SWITCHES = {
 
 
 class FreezeError(ValueError):
-    """A strategy or setting that does not exist, or groups that do not fit the model; the message lists what there is."""
+    """A strategy or setting that does not exist, or groups that do not fit the model;
+
+    the message lists what there is.
+    """
 
 
 def freeze(model, depth, type="full", open_spk_ffn=0, open_pre_ffn=0, open_mask=0, open_condition=0, **unknown):
     """Freeze a `ConVoiFilter` but for the chosen parts; what an earlier call froze or opened is forgotten.
 
-    depth: how many of the last Conformer blocks train, 0 to all. type: "full" for whole blocks, "attn" for their attention only.
+    depth: how many of the last Conformer blocks train, 0 to all. type: "full" for whole blocks, "attn" for their
+    attention only.
     open_spk_ffn: the x-vector's last Linear, reached by the gradient through the enrollment and through the mixture.
-    open_pre_ffn: the input layer before the Conformer. open_mask: the mask layer. open_condition: the Linear over both embeddings.
+    open_pre_ffn: the input layer before the Conformer. open_mask: the mask layer. open_condition: the Linear over both
+    embeddings.
     Returns a DataFrame in the order of the signal: group, parameters, trainable. Raises `FreezeError`.
     """
-    switches = dict(open_spk_ffn=open_spk_ffn, open_pre_ffn=open_pre_ffn, open_mask=open_mask, open_condition=open_condition)
+    switches = dict(
+        open_spk_ffn=open_spk_ffn, open_pre_ffn=open_pre_ffn, open_mask=open_mask, open_condition=open_condition
+    )
     blocks = len(model.enh_model.separator.conformer.encoders)
     _check(depth, blocks, type, switches, unknown)
     opened = {SWITCHES[name] for name, on in switches.items() if on}
@@ -44,7 +52,9 @@ def _check(depth, blocks, type, switches, unknown):
         known = ", ".join(["depth", "type", *SWITCHES])
         raise FreezeError(f"unknown setting {', '.join(unknown)}; known are: {known}")
     if isinstance(depth, bool) or not isinstance(depth, Integral) or not 0 <= depth <= blocks:
-        raise FreezeError(f"depth is {depth!r}; this model has {blocks} Conformer blocks, so give a whole number from 0 to {blocks}")
+        raise FreezeError(
+            f"depth is {depth!r}; this model has {blocks} Conformer blocks, so give a whole number from 0 to {blocks}"
+        )
     if type not in TYPES:
         raise FreezeError(f"unknown type {type!r}; known are: {', '.join(TYPES)}")
     for name, value in switches.items():
@@ -53,7 +63,9 @@ def _check(depth, blocks, type, switches, unknown):
 
 
 def groups_of(model):
-    """The parts of a `ConVoiFilter` by name, in the order of the signal; of nested parts, a parameter belongs to the innermost."""
+    """The parts of a `ConVoiFilter` by name, in the order of the signal; of nested parts, a parameter belongs to the
+    innermost.
+    """
     conformer = model.enh_model.separator.conformer
     groups = {
         "xvector": model.xvector_model,
@@ -70,7 +82,8 @@ def groups_of(model):
 def freeze_groups(model, groups, open):
     """Freeze all of `model` but the groups named in `open`. Works for any module; the core of every strategy.
 
-    groups: name -> a module, a parameter, or a list of these. Of nested modules the innermost group counts, so that a block and
+    groups: name -> a module, a parameter, or a list of these. Of nested modules the innermost group counts, so that a
+    block and
     the attention inside it can be two groups. A parameter given by itself trains without changing its module's mode.
     What no group names is frozen, and shown as the group "other". Returns a DataFrame: group, parameters, trainable.
     Raises `FreezeError` for an unknown name in `open`, a part that is not the model's, or a parameter in two groups.
@@ -92,7 +105,9 @@ def freeze_groups(model, groups, open):
 
 
 def thaw(model, groups=None):
-    """Undo every freeze: all parameters train, all modules follow `train()`. Returns the table of `groups` (default: one for all)."""
+    """Undo every freeze: all parameters train, all modules follow `train()`. Returns the table of `groups` (default:
+    one for all).
+    """
     _release(model)
     model.requires_grad_(True)
     groups = groups or {"everything": model}
@@ -100,9 +115,11 @@ def thaw(model, groups=None):
 
 
 class HeldInEval:
-    """Stands in for the `train` method of a frozen module: the module stays in eval mode, its children decide for themselves.
+    """Stands in for the `train` method of a frozen module: the module stays in eval mode, its children decide for
+    themselves.
 
-    An attribute of the module rather than a hook or a subclass, so that it holds for whoever calls `train()` (also on a parent or a
+    An attribute of the module rather than a hook or a subclass, so that it holds for whoever calls `train()` (also on a
+    parent or a
     wrapper), leaves the module's class alone, and goes along in a deepcopy or a pickle.
     """
 
@@ -136,7 +153,11 @@ def _release(model):
 def _assign(model, groups):
     """Return (module -> group, parameter -> group); of nested modules the innermost wins."""
     depth = {module: name.count(".") + bool(name) for name, module in model.named_modules(remove_duplicate=False)}
-    given = [(name, part) for name, parts in groups.items() for part in (parts if isinstance(parts, (list, tuple)) else [parts])]
+    given = [
+        (name, part)
+        for name, parts in groups.items()
+        for part in (parts if isinstance(parts, (list, tuple)) else [parts])
+    ]
     own, modules, parameters, seen = set(model.parameters()), {}, {}, {}
     for name, part in given:
         if part not in (depth if isinstance(part, nn.Module) else own):
@@ -146,8 +167,8 @@ def _assign(model, groups):
         seen[part] = name
     nested = [(name, part) for name, part in given if isinstance(part, nn.Module)]
     for name, part in sorted(nested, key=lambda pair: depth[pair[1]]):
-        modules |= {module: name for module in part.modules()}
-        parameters |= {parameter: name for parameter in part.parameters()}
+        modules |= dict.fromkeys(part.modules(), name)
+        parameters |= dict.fromkeys(part.parameters(), name)
     return modules, parameters | {part: name for name, part in given if not isinstance(part, nn.Module)}
 
 
@@ -159,6 +180,8 @@ def _table(model, groups, parameter_group):
         row[1] += parameter.numel() * parameter.requires_grad
     if not rows["other"][0]:
         del rows["other"]
-    table = pd.DataFrame([(name, *counts) for name, counts in rows.items()], columns=["group", "parameters", "trainable"])
+    table = pd.DataFrame(
+        [(name, *counts) for name, counts in rows.items()], columns=["group", "parameters", "trainable"]
+    )
     table.attrs.update(parameters=int(table["parameters"].sum()), trainable=int(table["trainable"].sum()))
     return table

@@ -1,10 +1,12 @@
 """The frozen-prefix cache: what lies before the first trainable part is computed once and read back in each epoch.
 
-Stages, from the front of a `ConVoiFilter` on: `statistics` (what enters the x-vector's last Linear, of enrollment and mixture),
-`embeddings` (both of them), `hidden_<k>` (what leaves the first k Conformer blocks). Stored as float16 `(items, chunks, ...)` in
-memory-mapped .npy files in the user's cache, under a key made of the frozen weights, the waves, the stage and the precision: other
-weights, data or settings are another key, so nothing stale is ever read. A file appears whole or not at all.
+Stages, from the front of a `ConVoiFilter` on: `statistics` (what enters the x-vector's last Linear, of enrollment and
+mixture), `embeddings` (both of them), `hidden_<k>` (what leaves the first k Conformer blocks). Stored as float16
+`(items, chunks, ...)` in memory-mapped .npy files in the user's cache, under a key made of the frozen weights, the
+waves, the stage and the precision: other weights, data or settings are another key, so nothing stale is ever read. A
+file appears whole or not at all.
 """
+
 import contextlib
 import hashlib
 import os
@@ -21,7 +23,9 @@ NEED_MODE = (torch.nn.Dropout, torch.nn.modules.batchnorm._BatchNorm)
 
 
 class CachedData(torch.utils.data.Dataset):
-    """A dataset whose items carry `prefix`: name -> float16 array `(chunks, ...)` out of `files` (name -> path of an .npy)."""
+    """A dataset whose items carry `prefix`: name -> float16 array `(chunks, ...)` out of `files` (name -> path of an
+    .npy).
+    """
 
     def __init__(self, data, files):
         self.data, self.files, self._open = data, dict(files), None
@@ -48,16 +52,24 @@ class Collate:
         batch = self.collate([{name: value for name, value in item.items() if name != "prefix"} for item in items])
         batch = {name: value for name, value in batch.items() if not name.startswith("enrollment")}
         names = items[0]["prefix"]
-        return {**batch, "prefix": {name: torch.from_numpy(np.stack([item["prefix"][name] for item in items])) for name in names}}
+        return {
+            **batch,
+            "prefix": {name: torch.from_numpy(np.stack([item["prefix"][name] for item in items])) for name in names},
+        }
 
 
 def stage_of(model):
-    """The furthest stage that lies wholly before the first trainable part and is the same in each epoch; None where there is none."""
+    """The furthest stage that lies wholly before the first trainable part and is the same in each epoch; None where
+    there is none.
+    """
     if not hasattr(model, "separate_from"):
         return None
     conformer, xvector = model.enh_model.separator.conformer, model.xvector_model
-    steps = [("statistics", [xvector.sincnet, xvector.tdnns]), ("embeddings", [xvector.embedding]),
-             ("hidden_0", [model.dropout, model.filter_condition_transform, conformer.embed, conformer.positional_dropout])]
+    steps = [
+        ("statistics", [xvector.sincnet, xvector.tdnns]),
+        ("embeddings", [xvector.embedding]),
+        ("hidden_0", [model.dropout, model.filter_condition_transform, conformer.embed, conformer.positional_dropout]),
+    ]
     steps += [(f"hidden_{number}", [block]) for number, block in enumerate(conformer.encoders, start=1)]
     furthest = None
     for name, parts in steps:
@@ -68,9 +80,11 @@ def stage_of(model):
 
 
 def prepare(model, train, val, collate, limit_gb, precision, device, batch_size=8, folder=None, say=print):
-    """Fill the cache and return `(train, val, collate, note)`, the data then carrying the prefix; or all as it was, and why.
+    """Fill the cache and return `(train, val, collate, note)`, the data then carrying the prefix; or all as it was, and
+    why.
 
-    limit_gb: what the cache may take on disk in all, 0 for no cache; entries not used for longest go first. Where the stage of `model`
+    limit_gb: what the cache may take on disk in all, 0 for no cache; entries not used for longest go first. Where the
+    stage of `model`
     would not fit, the embeddings alone are cached, and one line says so.
     """
     stage = stage_of(model) if limit_gb else None
@@ -83,10 +97,15 @@ def prepare(model, train, val, collate, limit_gb, precision, device, batch_size=
     seen = [_look_at(data, model.chunk) for data in (train, val)]
     size = sum(len(data) * chunks for data, (_, chunks) in zip((train, val), seen)) * _bytes(model, stage)
     if size > limit_gb * 2**30:
-        say(f"Frozen-prefix cache: {stage} of {len(train) + len(val)} items takes {size / 2**30:.1f} GB, the limit (cache_gb) is "
-            f"{limit_gb:g} GB; the embeddings alone are cached, and the frozen blocks run in each step.")
+        say(
+            f"Frozen-prefix cache: {stage} of {len(train) + len(val)} items takes {size / 2**30:.1f} GB, the limit"
+            f" (cache_gb) is {limit_gb:g} GB; the embeddings alone are cached, and the frozen blocks run in each step."
+        )
         stage = "embeddings"
-    files = [fill(model, data, known, stage, collate, folder, precision, device, batch_size) for data, known in zip((train, val), seen)]
+    files = [
+        fill(model, data, known, stage, collate, folder, precision, device, batch_size)
+        for data, known in zip((train, val), seen)
+    ]
     _evict(folder, limit_gb * 2**30, keep={path for found in files for path in found.values()})
     return (*(CachedData(data, found) for data, found in zip((train, val), files)), Collate(collate), stage)
 
@@ -114,15 +133,26 @@ def fill(model, data, known, stage, collate, folder, precision, device, batch_si
     parts = {name: path.with_name(f".{os.getpid()}-{path.name}") for name, path in missing.items()}
     stores, first = {}, 0
     try:
-        for batch in tqdm(torch.utils.data.DataLoader(data, batch_size, collate_fn=collate), desc="frozen prefix", leave=False, disable=len(data) < 200):
-            batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
-            with torch.autocast(torch.device(device).type, kinds[precision]) if precision in kinds else contextlib.nullcontext():
+        for batch in tqdm(
+            torch.utils.data.DataLoader(data, batch_size, collate_fn=collate),
+            desc="frozen prefix",
+            leave=False,
+            disable=len(data) < 200,
+        ):
+            batch = {
+                name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
+            }
+            with (
+                torch.autocast(torch.device(device).type, kinds[precision])
+                if precision in kinds
+                else contextlib.nullcontext()
+            ):
                 found = compute(model, batch, set(missing), chunks)
             for name, value in found.items():
                 if name not in stores:
                     shape = (len(data), *value.shape[1:])
                     stores[name] = np.lib.format.open_memmap(parts[name], "w+", np.float16, shape)
-                stores[name][first: first + len(value)] = value.to(torch.float16).cpu().numpy()
+                stores[name][first : first + len(value)] = value.to(torch.float16).cpu().numpy()
             first += len(batch["mix"])
         for name, store in stores.items():
             store.flush()
@@ -137,16 +167,30 @@ def fill(model, data, known, stage, collate, folder, precision, device, batch_si
 
 
 def compute(model, batch, names, chunks):
-    """The tensors called `names` of a batch, each `(batch, chunks, ...)`, from one pass through the front of `model`."""
-    (pieces, _), items, conformer = model.cut(batch["mix"], batch.get("lengths"), chunks), len(batch["mix"]), model.enh_model.separator.conformer
-    statistics = {"enrolled": model.enrollment_statistics(batch["enrollment"], batch.get("enrollment_lengths")).repeat_interleave(chunks, 0),
-                  "heard": model.xvector_model.statistics(pieces)}
+    """The tensors called `names` of a batch, each `(batch, chunks, ...)`, from one pass through the model's front."""
+    (pieces, _), items, conformer = (
+        model.cut(batch["mix"], batch.get("lengths"), chunks),
+        len(batch["mix"]),
+        model.enh_model.separator.conformer,
+    )
+    statistics = {
+        "enrolled": (
+            model.enrollment_statistics(batch["enrollment"], batch.get("enrollment_lengths")).repeat_interleave(
+                chunks, 0
+            )
+        ),
+        "heard": model.xvector_model.statistics(pieces),
+    }
     embeddings = {name: model.xvector_model.embedding(value) for name, value in statistics.items()}
     found = {**{f"{name}_statistics": value for name, value in statistics.items()}, **embeddings}
     deepest = max((int(name.removeprefix("hidden_")) for name in names if name.startswith("hidden_")), default=-1)
     x = None
     for k in range(deepest + 1):
-        x = conformer.run(x, k - 1, k) if k else conformer.enter(model.features(model.stft(pieces).abs(), model.condition(**embeddings)))
+        x = (
+            conformer.run(x, k - 1, k)
+            if k
+            else conformer.enter(model.features(model.stft(pieces).abs(), model.condition(**embeddings)))
+        )
         if f"hidden_{k}" in names:  # the others are not kept: memory stays under that of a plain step
             found[f"hidden_{k}"] = x
     return {name: found[name].unflatten(0, (items, chunks)) for name in names}
@@ -154,12 +198,16 @@ def compute(model, batch, names, chunks):
 
 def names_of(stage):
     """The tensors of a stage."""
-    return {"statistics": ("enrolled_statistics", "heard_statistics"), "embeddings": ("enrolled", "heard")}.get(stage, (stage,))
+    return {"statistics": ("enrolled_statistics", "heard_statistics"), "embeddings": ("enrolled", "heard")}.get(
+        stage, (stage,)
+    )
 
 
 def _still(part):
     """Whether `part` has nothing to train and no dropout or statistics that run in training."""
-    return not any(p.requires_grad for p in part.parameters()) and all(is_held(m) for m in part.modules() if isinstance(m, NEED_MODE))
+    return not any(p.requires_grad for p in part.parameters()) and all(
+        is_held(m) for m in part.modules() if isinstance(m, NEED_MODE)
+    )
 
 
 def _made_on_the_fly(data):
@@ -167,11 +215,15 @@ def _made_on_the_fly(data):
     if hasattr(data, "set_epoch"):
         return True
     one, two = data[0], data[0]
-    return any(not torch.equal(torch.as_tensor(one[name]), torch.as_tensor(two[name])) for name in ("mix", "enrollment"))
+    return any(
+        not torch.equal(torch.as_tensor(one[name]), torch.as_tensor(two[name])) for name in ("mix", "enrollment")
+    )
 
 
 def _look_at(data, chunk):
-    """A hash of all waves of `data`, so that a file changed in place makes another key; and the chunks of its longest mixture."""
+    """A hash of all waves of `data`, so that a file changed in place makes another key; and the chunks of its longest
+    mixture.
+    """
     digest, longest = hashlib.sha256(), 0
     for place in range(len(data)):
         item = data[place]
@@ -188,13 +240,21 @@ def _key(model, stage, waves, precision):
     parts = [model.xvector_model.sincnet, model.xvector_model.tdnns]
     parts += [model.xvector_model.embedding] if stage != "statistics" else []
     if stage.startswith("hidden_"):
-        parts += [model.filter_condition_transform, conformer.embed, *conformer.encoders[: int(stage.removeprefix("hidden_"))]]
+        parts += [
+            model.filter_condition_transform,
+            conformer.embed,
+            *conformer.encoders[: int(stage.removeprefix("hidden_"))],
+        ]
     config = model.config  # what the shapes of the weights do not tell
-    digest = hashlib.sha256(f"{stage} {waves} {precision} {model.chunk} {config.hop_length} {config.aheads} {config.magnitude_power} "
-                            f"{config.xvector_front} {config.fill}".encode())
+    digest = hashlib.sha256(
+        f"{stage} {waves} {precision} {model.chunk} {config.hop_length} {config.aheads} {config.magnitude_power} "
+        f"{config.xvector_front} {config.fill}".encode()
+    )
     for part in parts:
         for name, tensor in part.state_dict().items():
-            digest.update(name.encode() + tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())  # of any dtype
+            digest.update(
+                name.encode() + tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes()
+            )  # of any dtype
     return digest.hexdigest()[:24]
 
 
@@ -202,7 +262,9 @@ def _bytes(model, stage):
     """Bytes a chunk of `stage` takes."""
     config = model.config
     frames = model.chunk // config.hop_length + 1
-    return 2 * {"statistics": 4 * config.xvector_pool, "embeddings": 2 * config.xvector_dim}.get(stage, frames * config.adim)
+    return 2 * {"statistics": 4 * config.xvector_pool, "embeddings": 2 * config.xvector_dim}.get(
+        stage, frames * config.adim
+    )
 
 
 def _folder():
@@ -212,7 +274,9 @@ def _folder():
 
 
 def _evict(folder, limit, keep):
-    """Delete what was not used for longest until the folder fits into `limit` bytes; leftovers of killed runs after a day."""
+    """Delete what was not used for longest until the folder fits into `limit` bytes; leftovers of killed runs after a
+    day.
+    """
     files = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
     for path in folder.glob(".*.npy"):
         if time.time() - path.stat().st_mtime > 86400:

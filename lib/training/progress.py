@@ -1,4 +1,5 @@
 """How training shows itself: a live curve in a notebook, a bar on a terminal, a line an epoch elsewhere."""
+
 import sys
 import time
 

@@ -1,4 +1,5 @@
 """How to train: the settings, their errors, and what `auto` means on this machine."""
+
 import functools
 import inspect
 import time
@@ -14,7 +15,12 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "progress": ("auto", "none"),
 }
-MAY_DIFFER = ("cache_gb", "workers", "report_to", "progress")  # settings that a resumed run may change: they do not touch the numbers
+MAY_DIFFER = (
+    "cache_gb",
+    "workers",
+    "report_to",
+    "progress",
+)  # settings that a resumed run may change: they do not touch the numbers
 
 
 class SettingsError(ValueError):
@@ -33,14 +39,17 @@ class Settings:
     batch_size: int = 4  # items a step, over all processes together
     learning_rate: float = 1e-4
     optimizer: str = "AdamW"  # Adam, AdamW, RAdam, NAdam
-    scheduler: str = "cosine"  # cosine: falls to 0 over all epochs; constant; plateau: halved when validation stands still for 2 epochs
+    # cosine: falls to 0 over all epochs; constant; plateau: halved when validation stands still for 2 epochs
+    scheduler: str = "cosine"
     warmup_steps: int = 0  # steps over which the learning rate rises from 0; for cosine and constant
     weight_decay: float = 0.0  # not on biases and norms
     patience: int = 5  # epochs without a better validation loss after which to stop; 0 never stops early
     grad_clip: float = 5.0  # L2 norm of the whole gradient; 0 does not clip
     precision: str = "auto"  # fp32, bf16 or fp16 autocast; auto: bf16 where the GPU or CPU is faster with it, else fp32
     seed: int = 0
-    cache_gb: float = 4.0  # disk for what frozen parts before the first trainable one say of the data (`lib.training.prefix`); 0: compute it each step
+    # disk for what frozen parts before the first trainable one say of the data (`lib.training.prefix`); 0: compute it
+    # each step
+    cache_gb: float = 4.0
     workers: int = 0  # processes that load data
     report_to: str = "none"  # none, mlflow, tensorboard
     device: str = "auto"  # auto: the GPU where there is one; cpu, cuda, mps
@@ -59,7 +68,9 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise SettingsError(f"{name} is {value!r}; give a number from 0 on")
         if self.scheduler == "plateau" and self.warmup_steps:
-            raise SettingsError("warmup_steps works with the schedulers cosine and constant, not with plateau; set it to 0")
+            raise SettingsError(
+                "warmup_steps works with the schedulers cosine and constant, not with plateau; set it to 0"
+            )
 
     @classmethod
     def of(cls, settings):
@@ -76,16 +87,24 @@ def accepted_by(model):
 
 
 def pick_device(device):
-    """"auto", "cpu", "cuda" or "mps" -> torch.device; `SettingsError` where this machine has none of the kind asked for."""
+    """ "auto", "cpu", "cuda" or "mps" -> torch.device;
+
+    `SettingsError` where this machine has none of the kind asked for.
+    """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(name for name in there if there[name]) if device == "auto" else device
     if not there[name]:
-        raise SettingsError(f"device {name!r} is not there; this machine has: {', '.join(kind for kind in there if there[kind])}")
+        raise SettingsError(
+            f"device {name!r} is not there; this machine has: {', '.join(kind for kind in there if there[kind])}"
+        )
     return torch.device(name)
 
 
 def pick_precision(precision, device):
-    """What "auto" means on `device`: bf16 where the hardware is faster with it (2 to 2.4 times where it has units for that), else fp32."""
+    """What "auto" means on `device`:
+
+    bf16 where the hardware is faster with it (2 to 2.4 times where it has units for that), else fp32.
+    """
     if precision == "fp16" and device.type == "cpu":
         raise SettingsError("precision 'fp16' needs a GPU; on a CPU use auto, fp32 or bf16")
     if precision != "auto":
@@ -93,12 +112,14 @@ def pick_precision(precision, device):
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp32"
     amx, avx = (getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "avx512_bf16"))
-    return "bf16" if device.type == "cpu" and (amx or avx and bf16_pays()) else "fp32"
+    return "bf16" if device.type == "cpu" and (amx or (avx and bf16_pays())) else "fp32"
 
 
 @functools.cache
 def bf16_pays():
-    """True where this CPU multiplies bfloat16 at least 1.2 times as fast as float32; timed once, for 20 ms. Some have the instruction and are half as fast."""
+    """True where this CPU multiplies bfloat16 at least 1.2 times as fast as float32; timed once, for 20 ms. Some have
+    the instruction and are half as fast.
+    """
     seconds = []
     for kind in (torch.float32, torch.bfloat16):
         one, times = torch.ones(512, 512, dtype=kind), []

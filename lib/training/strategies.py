@@ -1,8 +1,11 @@
 """The ways to fine-tune that chapter 2 compares, by name."""
+
 from lib.training import adapters
 from lib.training.freezing import FreezeError, freeze
 
-STRATEGIES = {  # names for what chapter 2 compares; each is the arguments of `freeze`, or the name of a function of `lib.training.adapters`
+# names for what chapter 2 compares; each is the arguments of `freeze`, or the name of a function of
+# `lib.training.adapters`
+STRATEGIES = {
     "head only": dict(depth=0, open_mask=1),
     "attention of last 1": dict(depth=1, type="attn"),
     "attention of last 2": dict(depth=2, type="attn"),
@@ -17,7 +20,10 @@ STRATEGIES = {  # names for what chapter 2 compares; each is the arguments of `f
 
 
 def freeze_as(model, strategy):
-    """Apply one of `STRATEGIES` by name to a `ConVoiFilter`. Returns the same table as `freeze`; an unknown name is a `FreezeError`."""
+    """Apply one of `STRATEGIES` by name to a `ConVoiFilter`.
+
+    Returns the same table as `freeze`; an unknown name is a `FreezeError`.
+    """
     if strategy not in STRATEGIES:
         raise FreezeError(f"unknown strategy {strategy!r}; known are: {', '.join(STRATEGIES)}")
     settings = STRATEGIES[strategy]

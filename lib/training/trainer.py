@@ -1,4 +1,5 @@
 """What `lib.training.fit` does with transformers' Trainer. Import it late: Trainer takes seconds to import."""
+
 import math
 import os
 import shutil
@@ -20,7 +21,16 @@ def train(model, train, val, out, settings, precision, device, checkpoint, colla
     """Run or resume one training; writes history, best weights and checkpoints into `out` and returns the history."""
     record = Record(model, out, settings, checkpoint)
     if not record.stopped():
-        trainer = _Trainer(model, _arguments(out, settings, precision, device, checkpoint is None), train, val, collate, score, record, settings)
+        trainer = _Trainer(
+            model,
+            _arguments(out, settings, precision, device, checkpoint is None),
+            train,
+            val,
+            collate,
+            score,
+            record,
+            settings,
+        )
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             trainer.accelerator.wait_for_everyone()  # the first process has written the best weights and the history
@@ -37,19 +47,42 @@ def train(model, train, val, out, settings, precision, device, checkpoint, colla
 def _arguments(out, settings, precision, device, measure_first):
     reporting = _reporting(settings.report_to, out)
     arguments = TrainingArguments(
-        output_dir=str(out / ".stage"), num_train_epochs=settings.epochs, learning_rate=settings.learning_rate,
-        lr_scheduler_type=SCHEDULERS[settings.scheduler], warmup_steps=settings.warmup_steps,
+        output_dir=str(out / ".stage"),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=SCHEDULERS[settings.scheduler],
+        warmup_steps=settings.warmup_steps,
         lr_scheduler_kwargs={"factor": 0.5, "patience": 2} if settings.scheduler == "plateau" else None,
-        weight_decay=settings.weight_decay, max_grad_norm=settings.grad_clip, bf16=precision == "bf16", fp16=precision == "fp16",
-        seed=settings.seed, data_seed=settings.seed, dataloader_num_workers=settings.workers, dataloader_pin_memory=device.type == "cuda",
-        use_cpu=device.type == "cpu", eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", eval_on_start=measure_first,
-        metric_for_best_model="eval_loss", greater_is_better=False, remove_unused_columns=False, disable_tqdm=True,
-        logging_nan_inf_filter=False, report_to=reporting, run_name=out.name,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.grad_clip,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        dataloader_num_workers=settings.workers,
+        dataloader_pin_memory=device.type == "cuda",
+        use_cpu=device.type == "cpu",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        eval_on_start=measure_first,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        logging_nan_inf_filter=False,
+        report_to=reporting,
+        run_name=out.name,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs go through torchrun, not through DataParallel
     if settings.batch_size % arguments.world_size:
-        raise TrainingError(f"batch_size {settings.batch_size} cannot be shared by {arguments.world_size} processes; give a multiple of it")
-    arguments.per_device_train_batch_size = arguments.per_device_eval_batch_size = settings.batch_size // arguments.world_size
+        raise TrainingError(
+            f"batch_size {settings.batch_size} cannot be shared by {arguments.world_size} processes; give a multiple"
+            " of it"
+        )
+    arguments.per_device_train_batch_size = arguments.per_device_eval_batch_size = (
+        settings.batch_size // arguments.world_size
+    )
     return arguments
 
 
@@ -63,7 +96,10 @@ def _reporting(report_to, out):
             mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
             if mlflow.get_experiment_by_name("runs") is None:
                 mlflow.create_experiment("runs", artifact_location=(store / "mlflow").as_uri())
-            os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_EXPERIMENT_NAME"] = f"sqlite:///{store / 'mlflow.db'}", "runs"
+            os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_EXPERIMENT_NAME"] = (
+                f"sqlite:///{store / 'mlflow.db'}",
+                "runs",
+            )
     if report_to == "tensorboard":
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "tensorboard")
     return [] if report_to == "none" else [report_to]
@@ -78,10 +114,20 @@ class _Trainer(Trainer):
         optimizer = getattr(torch.optim, settings.optimizer), {"lr": settings.learning_rate}
         if hasattr(model, "parameter_groups"):  # a model with lower rates for its deeper layers says so itself
             optimizer[1]["params"] = model.parameter_groups(settings.learning_rate)
-        super().__init__(model, arguments, data_collator=collate, train_dataset=train, eval_dataset=val, callbacks=[record],
-                         compute_metrics=self._average, optimizer_cls_and_kwargs=optimizer)
+        super().__init__(
+            model,
+            arguments,
+            data_collator=collate,
+            train_dataset=train,
+            eval_dataset=val,
+            callbacks=[record],
+            compute_metrics=self._average,
+            optimizer_cls_and_kwargs=optimizer,
+        )
         if config is not None and not had_cache and hasattr(config, "use_cache"):
-            del config.use_cache  # Trainer sets it on every config; it is of language models, and would be saved with ours
+            del (
+                config.use_cache
+            )  # Trainer sets it on every config; it is of language models, and would be saved with ours
         self.remove_callback(PrinterCallback)
         self.score, self.record, self.accepted, self.names = score, record, accepted_by(model), []
 
@@ -90,7 +136,9 @@ class _Trainer(Trainer):
         return (output.loss, output) if return_outputs else output.loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Return the loss and one row of scores an item, rather than the estimates themselves, which would fill the memory."""
+        """Return the loss and one row of scores an item, rather than the estimates themselves, which would fill the
+        memory.
+        """
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             loss, output = self.compute_loss(model, inputs, return_outputs=True)
@@ -132,7 +180,7 @@ class Record(TrainerCallback):
         if not self.rows:
             return False
         last = self.rows[-1]["epoch"]
-        return last >= self.epochs or bool(self.patience) and last - self.best()["epoch"] >= self.patience
+        return last >= self.epochs or (bool(self.patience) and last - self.best()["epoch"] >= self.patience)
 
     def keep(self, folder):
         """Move a complete checkpoint to its place, and drop the ones before it."""
@@ -148,7 +196,9 @@ class Record(TrainerCallback):
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
         self.started = time.perf_counter()
         dataset = getattr(train_dataloader, "dataset", None)
-        if hasattr(dataset, "set_epoch"):  # data made on the fly must depend on the epoch alone, or a resumed run would differ
+        if hasattr(
+            dataset, "set_epoch"
+        ):  # data made on the fly must depend on the epoch alone, or a resumed run would differ
             dataset.set_epoch(round(state.epoch or 0))
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -161,11 +211,23 @@ class Record(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         self._check(metrics["eval_loss"], "validation", state)
-        scores = {f"val_{name[5:]}": value for name, value in metrics.items() if name.startswith("eval_") and name not in NOT_SCORES}
+        scores = {
+            f"val_{name[5:]}": value
+            for name, value in metrics.items()
+            if name.startswith("eval_") and name not in NOT_SCORES
+        }
         val_loss = scores.pop("val_loss")
         now = time.perf_counter()
-        self.rows.append({"epoch": round(state.epoch or 0), "train_loss": self.train_loss, "val_loss": val_loss, **scores,
-                          "learning_rate": self.learning_rate, "seconds": now - self.started})
+        self.rows.append(
+            {
+                "epoch": round(state.epoch or 0),
+                "train_loss": self.train_loss,
+                "val_loss": val_loss,
+                **scores,
+                "learning_rate": self.learning_rate,
+                "seconds": now - self.started,
+            }
+        )
         self.started = now
         if state.is_world_process_zero:
             if self.best() is self.rows[-1]:
@@ -176,8 +238,10 @@ class Record(TrainerCallback):
 
     def _check(self, loss, kind, state):
         if not math.isfinite(loss):
-            raise TrainingError(f"the {kind} loss became {loss} in epoch {math.ceil(state.epoch or 0)}. Try a lower learning_rate, "
-                                "precision='fp32', or look for NaN in the data. The best weights so far are kept.")
+            raise TrainingError(
+                f"the {kind} loss became {loss} in epoch {math.ceil(state.epoch or 0)}. Try a lower learning_rate, "
+                "precision='fp32', or look for NaN in the data. The best weights so far are kept."
+            )
 
 
 NOT_SCORES = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")

@@ -1,10 +1,12 @@
-"""The competition's own folder, any size: clips and their label rows checked, features computed once in batches, a submission written.
+"""The competition's own folder, any size: clips and their label rows checked, features computed once in batches, a
+submission written.
 
-    python -m lib.words.clips 100000      measures the features of so many clips: seconds, processor time, memory; leaves nothing behind
+    python -m lib.words.clips 100000      seconds, processor time and memory of so many clips; leaves nothing behind
 
-Layout (DACON 235616): `train/*.wav`, `train_answer.csv` (an id, then a column a word; each row sums to 1), `test/*.wav`. Clips are one
-second at 16 kHz; others are padded or cut, which is said once.
+Layout (DACON 235616): `train/*.wav`, `train_answer.csv` (an id, then a column a word; each row sums to 1),
+`test/*.wav`. Clips are one second at 16 kHz; others are padded or cut, which is said once.
 """
+
 import hashlib
 import os
 import time
@@ -25,7 +27,9 @@ ROW_TOLERANCE = 1e-2  # the competition's own rows are rounded
 
 @dataclass
 class Competition:
-    """`ids` and `paths` of clips, `shares` `(clips, words)` (None for the test clips), `words`, and the CSV's name of its id column."""
+    """`ids` and `paths` of clips, `shares` `(clips, words)` (None for the test clips), `words`, and the CSV's name of
+    its id column.
+    """
 
     ids: list
     paths: list
@@ -39,44 +43,74 @@ class Competition:
     def part(self, places):
         """The clips at `places`."""
         shares = None if self.shares is None else self.shares[places]
-        return Competition([self.ids[k] for k in places], [self.paths[k] for k in places], self.words, shares, self.id_column)
+        return Competition(
+            [self.ids[k] for k in places], [self.paths[k] for k in places], self.words, shares, self.id_column
+        )
 
 
 def open_competition(root):
-    """`(train, test)` of the folder `root` as two `Competition`s. Raises `WordsError`, naming the file or row and the remedy."""
+    """`(train, test)` of the folder `root` as two `Competition`s.
+
+    Raises `WordsError`, naming the file or row and the remedy.
+    """
     root = Path(root).expanduser()
     table, column, words = read_answers(root / "train_answer.csv")
     clips = _clips(root / "train")
     ids = [str(one) for one in table[column]]
     named, there = {_key(one): one for one in ids}, {_key(path.stem): path for path in clips}
     if len(named) < len(ids):
-        raise WordsError(f"{root / 'train_answer.csv'}: an id stands twice: {table[column][table[column].duplicated()].iloc[0]}. Remove one of the rows.")
+        raise WordsError(
+            f"{root / 'train_answer.csv'}: an id stands twice: {table[column][table[column].duplicated()].iloc[0]}."
+            " Remove one of the rows."
+        )
     if missing := [named[key] for key in named if key not in there]:
-        raise WordsError(f"{root / 'train_answer.csv'}: {len(missing)} rows have no clip in {root / 'train'}: {', '.join(missing[:5])}. Copy the wav "
-                         "files, or remove the rows.")
+        raise WordsError(
+            f"{root / 'train_answer.csv'}: {len(missing)} rows have no clip in {root / 'train'}:"
+            f" {', '.join(missing[:5])}. Copy the wav files, or remove the rows."
+        )
     if extra := [there[key].name for key in there if key not in named]:
-        raise WordsError(f"{root / 'train'}: {len(extra)} clips have no row in train_answer.csv: {', '.join(extra[:5])}. Add the rows, or remove the clips.")
+        raise WordsError(
+            f"{root / 'train'}: {len(extra)} clips have no row in train_answer.csv: {', '.join(extra[:5])}. Add the"
+            " rows, or remove the clips."
+        )
     train = Competition(ids, [there[_key(one)] for one in ids], words, table[words].to_numpy(np.float32), column)
-    test, plain = _clips(root / "test"), all(one.isdigit() and not one.startswith("0") for one in ids)  # as the answer file writes its ids
-    return train, Competition([str(_key(path.stem)) if plain else path.stem for path in test], test, words, None, column)
+    test, plain = (
+        _clips(root / "test"),
+        all(one.isdigit() and not one.startswith("0") for one in ids),
+    )  # as the answer file writes its ids
+    return train, Competition(
+        [str(_key(path.stem)) if plain else path.stem for path in test], test, words, None, column
+    )
 
 
 def read_answers(path):
-    """`(table, id column, words)` of a label CSV whose rows are checked: numbers from 0 on that sum to 1, no word that never occurs."""
+    """`(table, id column, words)` of a label CSV whose rows are checked: numbers from 0 on that sum to 1, no word that
+    never occurs.
+    """
     if not path.is_file():
         raise WordsError(f"{path}: no such file. Expected a CSV with an id and a column a word.")
     table = pd.read_csv(path)
     column, words = table.columns[0], list(table.columns[1:])
     if len(words) < 2 or not all(pd.api.types.is_numeric_dtype(table[word]) for word in words):
-        raise WordsError(f"{path}: expected an id and then a column of numbers a word; got the columns {', '.join(map(str, table.columns[:5]))}.")
+        raise WordsError(
+            f"{path}: expected an id and then a column of numbers a word; got the columns"
+            f" {', '.join(map(str, table.columns[:5]))}."
+        )
     shares = table[words].to_numpy(float)
-    wrong = np.flatnonzero(~np.isfinite(shares).all(1) | (shares < 0).any(1) | (np.abs(shares.sum(1) - 1) > ROW_TOLERANCE))
+    wrong = np.flatnonzero(
+        ~np.isfinite(shares).all(1) | (shares < 0).any(1) | (np.abs(shares.sum(1) - 1) > ROW_TOLERANCE)
+    )
     if len(wrong):
         row = wrong[0]
-        raise WordsError(f"{path}: the row of id {table[column][row]} (line {row + 2}) sums to {shares[row].sum():.4g} and not to 1, or holds what is no "
-                         f"share ({len(wrong)} such rows). Correct or remove it.")
+        raise WordsError(
+            f"{path}: the row of id {table[column][row]} (line {row + 2}) sums to {shares[row].sum():.4g} and not to 1,"
+            f" or holds what is no share ({len(wrong)} such rows). Correct or remove it."
+        )
     if empty := [word for word, share in zip(words, shares.sum(0)) if not share]:
-        raise WordsError(f"{path}: no clip holds {', '.join(empty[:5])}. A class without an example cannot be learned: remove the column, or add clips.")
+        raise WordsError(
+            f"{path}: no clip holds {', '.join(empty[:5])}. A class without an example cannot be learned: remove the"
+            " column, or add clips."
+        )
     table[words] = shares / shares.sum(1, keepdims=True)
     return table, column, words
 
@@ -84,7 +118,9 @@ def read_answers(path):
 def _clips(folder):
     found = sorted(folder.glob("*.wav"))
     if not found:
-        raise WordsError(f"{folder}: no wav files. Expected the competition's layout: train/*.wav, train_answer.csv, test/*.wav.")
+        raise WordsError(
+            f"{folder}: no wav files. Expected the competition's layout: train/*.wav, train_answer.csv, test/*.wav."
+        )
     return found
 
 
@@ -94,7 +130,9 @@ def _key(name):
 
 
 def read_clips(paths, say=print):
-    """Clips `(len(paths), 16000)` float32; what was resampled, padded or cut is said once, with how many and an example."""
+    """Clips `(len(paths), 16000)` float32; what was resampled, padded or cut is said once, with how many and an
+    example.
+    """
     out, done = np.zeros((len(paths), SAMPLES), np.float32), {}
     for clip, path in zip(out, paths):
         info = _rate(path)
@@ -116,9 +154,11 @@ def _rate(path):
 
 
 def cached_features(net, competition, batch=256, progress=True, say=print):
-    """Features of all clips by `net.features`, as a read-only half-precision array on disk: computed once, a batch at a time.
+    """Features of all clips by `net.features`, as a read-only half-precision array on disk: computed once, a batch at a
+    time.
 
-    Memory stays bounded whatever the number of clips (`python -m lib.words.clips 100000` measures it); the file lies in the cache under a name made of the clips' paths, sizes and dates
+    Memory stays bounded whatever the number of clips (`python -m lib.words.clips 100000` measures it); the file lies in
+    the cache under a name made of the clips' paths, sizes and dates
     and the network's input. An interrupted computation starts anew.
     """
     probe = net.features(torch.zeros(1, SAMPLES))
@@ -132,9 +172,13 @@ def cached_features(net, competition, batch=256, progress=True, say=print):
         try:
             with open(part, "wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
-                for first in tqdm(range(0, len(competition), batch), unit="batch", desc="features", disable=not progress):
-                    clips = read_clips(competition.paths[first: first + batch],
-                                       say=lambda line: notes.setdefault(line.split(": ", 1)[1].split(" (")[0], line))
+                for first in tqdm(
+                    range(0, len(competition), batch), unit="batch", desc="features", disable=not progress
+                ):
+                    clips = read_clips(
+                        competition.paths[first : first + batch],
+                        say=lambda line: notes.setdefault(line.split(": ", 1)[1].split(" (")[0], line),
+                    )
                     with torch.inference_mode():
                         file.write(net.features(torch.from_numpy(clips)).numpy().astype("<f2").tobytes())
             part.replace(path)
@@ -147,12 +191,18 @@ def cached_features(net, competition, batch=256, progress=True, say=print):
 
 def _fingerprint(net, paths):
     facts = [f"{Path(path).resolve()}:{(stat := os.stat(path)).st_size}:{stat.st_mtime_ns}" for path in paths]
-    facts += [f"{name}:{tuple(value.shape)}:{float(value.double().sum()):.6g}" for name, value in net.named_buffers() if "mel" in name]
+    facts += [
+        f"{name}:{tuple(value.shape)}:{float(value.double().sum()):.6g}"
+        for name, value in net.named_buffers()
+        if "mel" in name
+    ]
     return hashlib.sha1("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def split_by_clip(competition, share=0.2, seed=0):
-    """`(train, val)`: a `share` of the clips at random for validation, as the earlier solution did; speakers are not known here."""
+    """`(train, val)`: a `share` of the clips at random for validation, as the earlier solution did; speakers are not
+    known here.
+    """
     order = np.random.default_rng(seed).permutation(len(competition))
     held = max(1, round(share * len(competition)))
     return competition.part(np.sort(order[held:])), competition.part(np.sort(order[:held]))
@@ -160,13 +210,16 @@ def split_by_clip(competition, share=0.2, seed=0):
 
 @torch.inference_mode()
 def submission(model, test, path, batch=128, progress=True):
-    """Write the probabilities of all test clips as the competition's CSV (the label file's columns); returns the table."""
+    """Write the probabilities of all test clips as the competition's CSV (the label file's columns);
+
+    returns the table.
+    """
     from tqdm.auto import tqdm
 
     model.eval()
     rows = []
     for first in tqdm(range(0, len(test), batch), unit="batch", desc="answers", disable=not progress):
-        clips = read_clips(test.paths[first: first + batch], say=lambda line: None)
+        clips = read_clips(test.paths[first : first + batch], say=lambda line: None)
         rows.append(model(clip=torch.from_numpy(clips)).log_shares.exp().double().numpy())
     table = pd.DataFrame(np.concatenate(rows), columns=test.words)
     table = table.div(table.sum(axis=1), axis=0)
@@ -176,7 +229,9 @@ def submission(model, test, path, batch=128, progress=True):
 
 
 def write_competition(root, train, test, words, column="id"):
-    """A folder in the competition's layout from arrays: `train` is (clips, shares), `test` clips `(clips, 16000)`; returns `root`."""
+    """A folder in the competition's layout from arrays: `train` is (clips, shares), `test` clips `(clips, 16000)`;
+    returns `root`.
+    """
     root, (clips, shares) = Path(root), train
     for part, waves in (("train", clips), ("test", test)):
         for number, wave in enumerate(waves, start=1):
@@ -194,7 +249,9 @@ def timed(function, *arguments, **settings):
 
 
 def measure_features(count, folder, say=print, different=2000):
-    """Compute the features of `count` clips, in turn of `different` files of noise written to `folder`, and say what it took; a dict of the same."""
+    """Compute the features of `count` clips, in turn of `different` files of noise written to `folder`, and say what it
+    took; a dict of the same.
+    """
     from lib.words.cnn import WordCNN
 
     random, loud = np.random.default_rng(0), np.float32(0.05)
@@ -207,8 +264,14 @@ def measure_features(count, folder, say=print, different=2000):
     worked = time.process_time()
     with runs.PeakMemory("cpu") as peak:
         features, seconds = timed(cached_features, net, clips, progress=False)
-    found = dict(clips=len(features), threads=torch.get_num_threads(), seconds=round(seconds, 1), processor_seconds=round(time.process_time() - worked, 1),
-                 memory_mb=round(peak.mb), file_mb=round(features.nbytes / 2**20))
+    found = dict(
+        clips=len(features),
+        threads=torch.get_num_threads(),
+        seconds=round(seconds, 1),
+        processor_seconds=round(time.process_time() - worked, 1),
+        memory_mb=round(peak.mb),
+        file_mb=round(features.nbytes / 2**20),
+    )
     say(", ".join(f"{name} {value}" for name, value in found.items()))
     return found
 

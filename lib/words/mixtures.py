@@ -1,7 +1,10 @@
-"""Overlapped words: which words, how loud, where in the clip; fixed for validation and test, new in every epoch for training.
+"""Overlapped words: which words, how loud, where in the clip; fixed for validation and test, new in every epoch for
+training.
 
-A clip is float32 `(16000,)`, one second at 16 kHz; its label `shares` `(words,)` are the words' shares of its energy, which sum to 1.
+A clip is float32 `(16000,)`, one second at 16 kHz; its label `shares` `(words,)` are the words' shares of its energy,
+which sum to 1.
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +19,9 @@ CLIP_DB = -26.0  # dBFS of a finished clip
 
 @dataclass
 class Plan:
-    """What one clip is made of: places in the pool, variant of each, share of the energy of each, and where each starts (0 to 1)."""
+    """What one clip is made of: places in the pool, variant of each, share of the energy of each, and where each starts
+    (0 to 1).
+    """
 
     numbers: np.ndarray
     variants: np.ndarray
@@ -38,7 +43,8 @@ def draw(pool, random, words=(2, 4), spread_db=6.0):
 def mix(pool, plan, level_db=CLIP_DB):
     """`(clip, parts, shares)`: clip `(16000,)` is the sum of parts `(words, 16000)`; shares `(classes,)`.
 
-    Each word gets the share of energy that the plan says *after* it was placed, so that a word cut at the second's end is not overrated.
+    Each word gets the share of energy that the plan says *after* it was placed, so that a word cut at the second's end
+    is not overrated.
     """
     parts = np.zeros((len(plan.numbers), SAMPLES), np.float32)
     for part, number, variant, share, start in zip(parts, plan.numbers, plan.variants, plan.shares, plan.starts):
@@ -53,28 +59,43 @@ def mix(pool, plan, level_db=CLIP_DB):
 
 
 def place(wave, start):
-    """`wave` inside one second: from `start` of the room that is left (0 to 1); of a longer one that part of a second."""
+    """`wave` inside one second:
+
+    from `start` of the room that is left (0 to 1); of a longer one that part of a second.
+    """
     room, out = SAMPLES - len(wave), np.zeros(SAMPLES, np.float32)
     if room < 0:
         first = int(-room * start)
-        return wave[first: first + SAMPLES]
+        return wave[first : first + SAMPLES]
     first = int(room * start)
-    out[first: first + len(wave)] = wave
+    out[first : first + len(wave)] = wave
     return out
 
 
 class Mixtures(torch.utils.data.Dataset):
     """`count` clips of `pool`: dicts of `clip` `(16000,)` and `shares` `(classes,)`.
 
-    fresh: other clips in every epoch (`lib.training.fit` calls `set_epoch`), still decided by `seed` alone; else always the same.
+    fresh: other clips in every epoch (`lib.training.fit` calls `set_epoch`), still decided by `seed` alone; else always
+    the same.
     shift: seconds by which the whole clip is moved at most (what leaves on one side is lost). how: see `draw`.
     """
 
     def __init__(self, pool, count, seed=0, fresh=False, shift=0.0, **how):
         fewest, most = how.get("words", (2, 4))
         if not 1 <= fewest <= most <= len(np.unique(pool.word)):
-            raise WordsError(f"words={how.get('words')}: give (least, most) between 1 and the {len(np.unique(pool.word))} words of this pool.")
-        self.pool, self.count, self.seed, self.fresh, self.shift, self.how, self.round = pool, count, seed, fresh, shift, how, 0
+            raise WordsError(
+                f"words={how.get('words')}: give (least, most) between 1 and the {len(np.unique(pool.word))} words of"
+                " this pool."
+            )
+        self.pool, self.count, self.seed, self.fresh, self.shift, self.how, self.round = (
+            pool,
+            count,
+            seed,
+            fresh,
+            shift,
+            how,
+            0,
+        )
 
     def __len__(self):
         return self.count
@@ -95,7 +116,10 @@ class Mixtures(torch.utils.data.Dataset):
             raise IndexError(number)
         clip, _, shares = mix(self.pool, self.plan(number))
         if self.shift:
-            clip = moved(clip, int(np.random.default_rng((self.seed, self.round, number, 1)).uniform(-self.shift, self.shift) * SR))
+            clip = moved(
+                clip,
+                int(np.random.default_rng((self.seed, self.round, number, 1)).uniform(-self.shift, self.shift) * SR),
+            )
         return {"clip": clip, "shares": shares}
 
     def stacked(self):
@@ -122,7 +146,9 @@ class Stored(torch.utils.data.Dataset):
 
     def __init__(self, visits=None, **arrays):
         if len({len(values) for values in arrays.values()}) != 1:
-            raise WordsError(f"arrays of one length are needed; got {({name: len(values) for name, values in arrays.items()})}.")
+            raise WordsError(
+                f"arrays of one length are needed; got { ({name: len(values) for name, values in arrays.items()}) }."
+            )
         self.arrays, self.total, self.first = arrays, len(next(iter(arrays.values()))), 0
         self.visits = self.total if visits is None else visits
 
@@ -141,7 +167,9 @@ class Stored(torch.utils.data.Dataset):
 
 
 def fit_second(wave, sr=SR):
-    """`(clip, what was done)`: mono, 16 kHz, one second; a longer wave keeps its middle, a shorter one is padded on both sides."""
+    """`(clip, what was done)`: mono, 16 kHz, one second; a longer wave keeps its middle, a shorter one is padded on
+    both sides.
+    """
     wave = np.asarray(wave, np.float32)
     done = [f"{sr} Hz resampled"] if sr != SR else []
     wave = audio.resample(wave, sr, SR)

@@ -1,8 +1,10 @@
-"""A better network for overlapped words: mel pictures at several resolutions, residual blocks, and training aids that ask nothing of the data.
+"""A better network for overlapped words: mel pictures at several resolutions, residual blocks, and training aids that
+ask nothing of the data.
 
 Also what goes around any network here: weight averaging (`Averaged`) and an ensemble.
 Shapes as in `lib.words.cnn`.
 """
+
 import copy
 
 import torch
@@ -14,13 +16,20 @@ FFTS = (256, 512, 1024, 2048)
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions behind BatchNorm and ReLU, added to their input (a 1x1 convolution of it where size or width change)."""
+    """Two 3x3 convolutions behind BatchNorm and ReLU, added to their input (a 1x1 convolution of it where size or width
+    change).
+    """
 
     def __init__(self, width_in, width, stride=1):
         super().__init__()
         self.body = nn.Sequential(
-            nn.BatchNorm2d(width_in), nn.ReLU(), nn.Conv2d(width_in, width, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, 1, 1, bias=False))
+            nn.BatchNorm2d(width_in),
+            nn.ReLU(),
+            nn.Conv2d(width_in, width, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+        )
         same = width_in == width and stride == 1
         self.skip = nn.Identity() if same else nn.Conv2d(width_in, width, 1, stride, bias=False)
 
@@ -29,20 +38,40 @@ class Residual(nn.Module):
 
 
 class WordNet(Answering):
-    """Mel pictures `(batch, resolutions, bands, 101)`, a strided convolution, three residual blocks, pooling over time, a Linear.
+    """Mel pictures `(batch, resolutions, bands, 101)`, a strided convolution, three residual blocks, pooling over time,
+    a Linear.
 
-    ffts: FFT lengths, a picture each; from 1024 on fewer frames are computed, each shown 2 or 4 times. spec_augment, colour, mixup, dropout:
+    ffts: FFT lengths, a picture each; from 1024 on fewer frames are computed, each shown 2 or 4 times. spec_augment,
+    colour, mixup, dropout:
     act in training mode only. high: Hz, top of the mel bands (words here end at 4 kHz).
     """
 
-    def __init__(self, words=30, ffts=FFTS, width=12, bands=48, high=4000.0, spec_augment=False, colour=0.0, mixup=0.0, dropout=0.0):
+    def __init__(
+        self,
+        words=30,
+        ffts=FFTS,
+        width=12,
+        bands=48,
+        high=4000.0,
+        spec_augment=False,
+        colour=0.0,
+        mixup=0.0,
+        dropout=0.0,
+    ):
         super().__init__()
         self.settings = dict(words=words, ffts=list(ffts), width=width, bands=bands, high=high)
         self.spec_augment, self.colour, self.mixup = spec_augment, colour, mixup
-        self.mels = nn.ModuleList(LogMel(n, n, max(160, n * 5 // 16), bands, high) for n in ffts)  # longer windows need fewer frames
+        self.mels = nn.ModuleList(
+            LogMel(n, n, max(160, n * 5 // 16), bands, high) for n in ffts
+        )  # longer windows need fewer frames
         self.stem = nn.Conv2d(len(ffts), width, 5, 2, 2, bias=False)
-        self.blocks = nn.Sequential(Residual(width, width), Residual(width, 2 * width, 2), Residual(2 * width, 4 * width, 2),
-                                    nn.BatchNorm2d(4 * width), nn.ReLU())
+        self.blocks = nn.Sequential(
+            Residual(width, width),
+            Residual(width, 2 * width, 2),
+            Residual(2 * width, 4 * width, 2),
+            nn.BatchNorm2d(4 * width),
+            nn.ReLU(),
+        )
         rows = -(-bands // 8)
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(2 * 4 * width * rows, words))
 
@@ -69,7 +98,8 @@ class WordNet(Answering):
 
 
 def spec_augment(features, masks=2, bands=8, frames=12):
-    """Set up to `bands` neighbouring bands and up to `frames` frames to 0 (the mean), `masks` times each, another place for each clip.
+    """Set up to `bands` neighbouring bands and up to `frames` frames to 0 (the mean), `masks` times each, another place
+    for each clip.
 
     Source: Park et al., SpecAugment, arXiv 1904.08779.
     """
@@ -94,16 +124,23 @@ def recolour(features, strength):
 
 
 def mixup(features, shares, strength):
-    """Each clip with a bit of another: pictures and shares mixed by one weight from Beta(strength, strength). arXiv 1710.09412."""
+    """Each clip with a bit of another: pictures and shares mixed by one weight from Beta(strength, strength). arXiv
+    1710.09412.
+    """
     weight = torch.distributions.Beta(strength, strength).sample((len(features),)).to(features.device)
     weight = torch.maximum(weight, 1 - weight)
     other = torch.randperm(len(features), device=features.device)
     view = weight.view(-1, *[1] * (features.dim() - 1))
-    return view * features + (1 - view) * features[other], weight[:, None] * shares + (1 - weight[:, None]) * shares[other]
+    return (
+        view * features + (1 - view) * features[other],
+        weight[:, None] * shares + (1 - weight[:, None]) * shares[other],
+    )
 
 
 class Averaged(nn.Module):
-    """Trains `net`, answers with the running average of its weights and statistics (`mean`), which moves less from step to step."""
+    """Trains `net`, answers with the running average of its weights and statistics (`mean`), which moves less from step
+    to step.
+    """
 
     def __init__(self, net, decay=0.98):
         super().__init__()

@@ -1,7 +1,9 @@
-"""How well shares of words are told: KL, the loudest word, all words found, average precision, calibration; intervals that draw words anew.
+"""How well shares of words are told: KL, the loudest word, all words found, average precision, calibration; intervals
+that draw words anew.
 
 Arrays are `(clips, words)`: `shares`, the label, and `answers`, the probabilities; both sum to 1 over words.
 """
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
@@ -11,11 +13,15 @@ from lib.words.sources import WordsError
 
 TINY = 1e-12
 
+TEMPERATURES = 0.25 * 2 ** (np.arange(97) / 12)  # 0.25 to 64
+
 
 def kl(answers, shares):
     """KL divergence in nats of each clip, `(clips,)`; the competition's score is its mean."""
     answers, shares = _pair(answers, shares)
-    return np.where(shares > 0, shares * (np.log(np.maximum(shares, TINY)) - np.log(np.maximum(answers, TINY))), 0.0).sum(1)
+    return np.where(
+        shares > 0, shares * (np.log(np.maximum(shares, TINY)) - np.log(np.maximum(answers, TINY))), 0.0
+    ).sum(1)
 
 
 def uniform(shares):
@@ -40,21 +46,43 @@ def average_precision(answers, shares, words):
     """A DataFrame, a row a word that occurs: clips, average_precision, chance (the share of clips that have it)."""
     answers, shares = _pair(answers, shares)
     there = shares > 0
-    return pd.DataFrame([dict(word=word, clips=int(there[:, k].sum()), average_precision=float(average_precision_score(there[:, k], answers[:, k])),
-                              chance=float(there[:, k].mean())) for k, word in enumerate(words) if there[:, k].any()])
+    return pd.DataFrame(
+        [
+            dict(
+                word=word,
+                clips=int(there[:, k].sum()),
+                average_precision=float(average_precision_score(there[:, k], answers[:, k])),
+                chance=float(there[:, k].mean()),
+            )
+            for k, word in enumerate(words)
+            if there[:, k].any()
+        ]
+    )
 
 
 def calibration(answers, shares, edges=(0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)):
-    """Of all pairs of clip and word, in bins of the answer: pairs, answered (mean), true (mean share). A calibrated answer has both alike."""
+    """Of all pairs of clip and word, in bins of the answer: pairs, answered (mean), true (mean share). A calibrated
+    answer has both alike.
+    """
     answers, shares = (values.reshape(-1) for values in _pair(answers, shares))
     place = np.clip(np.digitize(answers, edges) - 1, 0, len(edges) - 2)
-    rows = [dict(bin=f"{edges[k]:g}-{edges[k + 1]:g}", pairs=int((place == k).sum()), answered=float(answers[place == k].mean()),
-                 true=float(shares[place == k].mean())) for k in range(len(edges) - 1) if (place == k).any()]
+    rows = [
+        dict(
+            bin=f"{edges[k]:g}-{edges[k + 1]:g}",
+            pairs=int((place == k).sum()),
+            answered=float(answers[place == k].mean()),
+            true=float(shares[place == k].mean()),
+        )
+        for k in range(len(edges) - 1)
+        if (place == k).any()
+    ]
     return pd.DataFrame(rows)
 
 
 def calibration_error(answers, shares):
-    """Of each clip's largest answer: the mean distance between it and the true share, over the bins of `calibration` (0 is best)."""
+    """Of each clip's largest answer: the mean distance between it and the true share, over the bins of `calibration` (0
+    is best).
+    """
     answers, shares = _pair(answers, shares)
     best = answers.argmax(1)[:, None]
     table = calibration(np.take_along_axis(answers, best, 1), np.take_along_axis(shares, best, 1))
@@ -68,18 +96,24 @@ def cooled(answers, temperature):
     return powers / powers.sum(1, keepdims=True)
 
 
-def best_temperature(answers, shares, grid=0.25 * 2 ** (np.arange(97) / 12)):
-    """The temperature with the least KL on validation answers: one number a network, 0.25 to 64. Guo et al., arXiv 1706.04599."""
+def best_temperature(answers, shares, grid=TEMPERATURES):
+    """The temperature with the least KL on validation answers: one number a network, 0.25 to 64. Guo et al., arXiv
+    1706.04599.
+    """
     return float(min(grid, key=lambda temperature: kl(cooled(answers, temperature), shares).mean()))
 
 
-# --- intervals ---------------------------------------------------------------------------------------------------------------------
+# --- intervals
+
 
 def word_weights(shares, draws=1000, seed=0):
-    """Weights `(draws, clips)` of clips when the *words* are drawn anew: a clip counts as the product of its words' counts.
+    """Weights `(draws, clips)` of clips when the *words* are drawn anew: a clip counts as the product of its words'
+    counts.
 
-    Clips share recordings, so drawing clips would pretend to far more evidence than 20 or 30 recordings hold. The words' count is
-    that of a bootstrap (drawn with replacement); for clips of several words this is the pigeonhole bootstrap, Owen, arXiv 0712.1111.
+    Clips share recordings, so drawing clips would pretend to far more evidence than 20 or 30 recordings hold. The
+    words' count is
+    that of a bootstrap (drawn with replacement); for clips of several words this is the pigeonhole bootstrap, Owen,
+    arXiv 0712.1111.
     """
     there = np.asarray(shares) > 0
     present = np.flatnonzero(there.any(0))
@@ -99,23 +133,34 @@ def interval(values, shares, level=0.95, seed=0):
 
 
 def gain(better, worse, shares, level=0.95, seed=0):
-    """How far the mean of `better` (KL a clip) lies under that of `worse`, as a share of it, with its paired interval."""
+    """How far the mean of `better` (KL a clip) lies under that of `worse`, as a share, with its paired interval."""
     better, worse, weights = np.asarray(better, float), np.asarray(worse, float), word_weights(shares, seed=seed)
     ratios = 1 - (weights @ better) / (weights @ worse)
-    return Interval(float(1 - better.mean() / worse.mean()), *map(float, np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])))
+    return Interval(
+        float(1 - better.mean() / worse.mean()), *map(float, np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2]))
+    )
 
 
 def summary(answers, shares, words):
     """One row of a table: kl with kl_low and kl_high, loudest, all_found, mean_ap, calibration_error."""
     found = interval(kl(answers, shares), shares)
-    return dict(kl=found.mean, kl_low=found.low, kl_high=found.high, loudest=loudest(answers, shares).mean(), all_found=all_found(answers, shares).mean(),
-                mean_ap=average_precision(answers, shares, words)["average_precision"].mean(), calibration_error=calibration_error(answers, shares))
+    return dict(
+        kl=found.mean,
+        kl_low=found.low,
+        kl_high=found.high,
+        loudest=loudest(answers, shares).mean(),
+        all_found=all_found(answers, shares).mean(),
+        mean_ap=average_precision(answers, shares, words)["average_precision"].mean(),
+        calibration_error=calibration_error(answers, shares),
+    )
 
 
-# --- confusion -----------------------------------------------------------------------------------------------------------------------
+# --- confusion
+
 
 def confusion(answers, shares):
-    """`(words, words)`: row w is the mean answer over clips with w as loudest word, the shares of the other words in them taken out.
+    """`(words, words)`: row w is the mean answer over clips with w as loudest word, the shares of the other words in
+    them taken out.
 
     What is left beside the diagonal is probability that went to words that are not there.
     """
@@ -129,7 +174,10 @@ def confusion(answers, shares):
 
 
 def most_confused(matrix, words, rows=5):
-    """The pairs with the most probability given to a word that was not said: a DataFrame said, taken_for, probability."""
+    """The pairs with the most probability given to a word that was not said:
+
+    a DataFrame said, taken_for, probability.
+    """
     off = matrix * (1 - np.eye(len(matrix)))
     places = np.dstack(np.unravel_index(np.argsort(-off, axis=None), off.shape))[0][:rows]
     return pd.DataFrame([dict(said=words[a], taken_for=words[b], probability=off[a, b]) for a, b in places])

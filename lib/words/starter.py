@@ -1,4 +1,7 @@
-"""The committed words model: read, written, and the chapter's table of recipes made again. `lib.pretraining.words` trained it."""
+"""The committed words model: read, written, and the chapter's table of recipes made again. `lib.pretraining.words`
+trained it.
+"""
+
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +17,11 @@ PLACE = runs.ROOT / "pretrained" / "words"
 
 def pools_of(table, variants=12):
     """The pools that `train_recipe` takes, by split, with the varied Train pool."""
-    found = {"train": sources.pool(table, "Train"), "val": sources.pool(table, "Val"), "test": sources.pool(table, "Test")}
+    found = {
+        "train": sources.pool(table, "Train"),
+        "val": sources.pool(table, "Val"),
+        "test": sources.pool(table, "Test"),
+    }
     return {**found, "varied": found["train"].varied(variants)}
 
 
@@ -24,26 +31,39 @@ def test_clips(pools, count=600, seed=2):
 
 
 def save(members, names, folder, temperature=1.0):
-    """Only what was trained, in half precision: the frozen stages come from the package each time. `config.json` and `model.safetensors`."""
+    """Only what was trained, in half precision: the frozen stages come from the package each time. `config.json` and
+    `model.safetensors`.
+    """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{k}.{name}": value.half() if value.is_floating_point() else value for k, net in enumerate(members)
-               for name, value in net.state_dict().items() if _is_new(net, name)}
+    tensors = {
+        f"{k}.{name}": value.half() if value.is_floating_point() else value
+        for k, net in enumerate(members)
+        for name, value in net.state_dict().items()
+        if _is_new(net, name)
+    }
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "model.safetensors")
-    runs.write_json(folder / "config.json", dict(members=len(members), temperature=temperature, word_list=list(names), **members[0].settings))
+    runs.write_json(
+        folder / "config.json",
+        dict(members=len(members), temperature=temperature, word_list=list(names), **members[0].settings),
+    )
 
 
 def _is_new(net, name):
-    return not name.startswith("prepare.") and not any(name.startswith(f"stages.{stage}.") for stage in net.stages if stage not in net.open_stages)
+    return not name.startswith("prepare.") and not any(
+        name.startswith(f"stages.{stage}.") for stage in net.stages if stage not in net.open_stages
+    )
 
 
 def load(folder=PLACE):
     """`(ensemble, words)` of a folder that `save` wrote. Raises `CheckpointError`, `BackboneError`."""
     config, state, file = read_checkpoint(folder)
     if not {"members", "word_list", "open", "width"} <= set(config):
-        raise CheckpointError(f"{folder}: config.json is not of a words model; expected members, word_list, open and width.")
+        raise CheckpointError(
+            f"{folder}: config.json is not of a words model; expected members, word_list, open and width."
+        )
     nets = []
     for k in range(config["members"]):
         net = TransferWords(speech_embedding(), len(config["word_list"]), config["open"], config["width"])
@@ -55,7 +75,9 @@ def load(folder=PLACE):
 
 
 def for_words(names, trained, folder=PLACE):
-    """The model in `folder` where it knows just the words `names`; else `trained`, as an ensemble of one, which is said."""
+    """The model in `folder` where it knows just the words `names`; else `trained`, as an ensemble of one, which is
+    said.
+    """
     file = Path(folder) / "config.json"
     if file.is_file() and runs.read_json(file).get("word_list") == list(names):
         return load(folder)[0]

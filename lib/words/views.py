@@ -1,4 +1,7 @@
-"""Overlapped words seen: a clip with its parts and shares, curves with their overfitting point, tables, saliency, a mixing widget."""
+"""Overlapped words seen: a clip with its parts and shares, curves with their overfitting point, tables, saliency, a
+mixing widget.
+"""
+
 import html
 
 import matplotlib.pyplot as plt
@@ -16,16 +19,22 @@ COLOUR_MAP = plt.get_cmap("magma", 20)
 
 def mel_picture(axis, clip, title="", mel=None):
     """The mel spectrogram of `clip` `(16000,)` in dB on `axis`, 60 dB from dark to bright."""
-    decibels = (mel or LogMel(512, 400, 160, 80, 4000.0))(torch.from_numpy(np.asarray(clip, np.float32))[None])[0].numpy()
+    decibels = (mel or LogMel(512, 400, 160, 80, 4000.0))(torch.from_numpy(np.asarray(clip, np.float32))[None])[
+        0
+    ].numpy()
     extent = (0, len(clip) / SR, 0, len(decibels))
-    image = axis.imshow(decibels - decibels.max(), origin="lower", aspect="auto", cmap=COLOUR_MAP, vmin=-60, vmax=0, extent=extent)
+    image = axis.imshow(
+        decibels - decibels.max(), origin="lower", aspect="auto", cmap=COLOUR_MAP, vmin=-60, vmax=0, extent=extent
+    )
     _small(axis, title, "time (s)", "mel band (0 to 4 kHz)")
     return image
 
 
 def pictures(named):
     """Mel pictures `(bands, frames)` side by side: name -> picture, each on the scale of its own values."""
-    figure, axes = plt.subplots(1, len(named), figsize=(1.9 * len(named), 2.1), dpi=DPI, layout="constrained", sharey=True)
+    figure, axes = plt.subplots(
+        1, len(named), figsize=(1.9 * len(named), 2.1), dpi=DPI, layout="constrained", sharey=True
+    )
     for axis, (name, picture) in zip(np.atleast_1d(axes), named.items()):
         axis.imshow(picture.numpy(), origin="lower", aspect="auto", cmap=COLOUR_MAP, extent=(0, 1, 0, len(picture)))
         _small(axis, name, "time (s)", "mel band" if axis is np.atleast_1d(axes)[0] else "")
@@ -39,7 +48,13 @@ def share_bars(axis, words, shares, answers, most=8):
     order = np.argsort(-np.maximum(shares, last * 0.999))[:most][::-1]
     places, height = np.arange(len(order)), 0.8 / (1 + len(answers))
     for number, (name, values) in enumerate({"true share": shares, **answers}.items()):
-        axis.barh(places + (len(answers) / 2 - number) * height, values[order], height, color=(COLOURS[7], *COLOURS)[number], label=name)
+        axis.barh(
+            places + (len(answers) / 2 - number) * height,
+            values[order],
+            height,
+            color=(COLOURS[7], *COLOURS)[number],
+            label=name,
+        )
     axis.set_yticks(places, [words[k] for k in order], fontsize=7)
     axis.set_xlim(0, 1)
     _small(axis, "", "share", "")
@@ -60,19 +75,34 @@ def parts_of(pool, plan):
     """What is in a clip: label -> wave, the clip first, then its words by falling share."""
     clip, parts, _ = mix(pool, plan)
     order = np.argsort(-plan.shares)
-    names = [f"{pool.words[pool.word[plan.numbers[k]]]} ({plan.shares[k]:.0%}), {pool.speaker[plan.numbers[k]]}" for k in order]
+    names = [
+        f"{pool.words[pool.word[plan.numbers[k]]]} ({plan.shares[k]:.0%}), {pool.speaker[plan.numbers[k]]}"
+        for k in order
+    ]
     return {"the clip": clip, **{name: parts[k] for name, k in zip(names, order)}}
 
 
 def overfitting(histories, uniform=None, unit="epoch"):
-    """KL of training and validation over epochs (or what `unit` calls them), a panel a run (name -> history), the best marked; `uniform`: a line.
+    """KL of training and validation over epochs (or what `unit` calls them), a panel a run (name -> history), the best
+    marked; `uniform`: a line.
 
     Where a history has `val_as_is` (validation without a temperature), that is drawn too.
     """
-    figure, axes = plt.subplots(1, len(histories), figsize=(4.1 * len(histories), 2.8), dpi=DPI, layout="constrained", squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1,
+        len(histories),
+        figsize=(4.1 * len(histories), 2.8),
+        dpi=DPI,
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
     for axis, (name, history) in zip(axes.flat, histories.items()):
-        lines = [("train_loss", COLOURS[7], "-", "training"), ("val_loss", COLOURS[0], "-", "validation"),
-                 ("val_as_is", COLOURS[0], ":", "validation, as answered")]
+        lines = [
+            ("train_loss", COLOURS[7], "-", "training"),
+            ("val_loss", COLOURS[0], "-", "validation"),
+            ("val_as_is", COLOURS[0], ":", "validation, as answered"),
+        ]
         for column, colour, style, label in [line for line in lines if line[0] in history]:
             axis.plot(history["epoch"], history[column], style, marker="o", markersize=3, color=colour, label=label)
         best = history["val_loss"].idxmin()
@@ -89,10 +119,19 @@ def overfitting(histories, uniform=None, unit="epoch"):
 
 
 def ladder(table, uniform=None):
-    """Rows of a table (recipe, kl, kl_low, kl_high, seed_spread) from top to bottom: KL with its interval, seeds' spread in the label."""
+    """Rows of a table (recipe, kl, kl_low, kl_high, seed_spread) from top to bottom: KL with its interval, seeds'
+    spread in the label.
+    """
     figure, axis = plt.subplots(figsize=(8.2, 0.36 * len(table) + 0.9), dpi=DPI, layout="constrained")
     places = np.arange(len(table))[::-1]
-    axis.errorbar(table["kl"], places, xerr=[table["kl"] - table["kl_low"], table["kl_high"] - table["kl"]], fmt="o", color=COLOURS[0], capsize=3)
+    axis.errorbar(
+        table["kl"],
+        places,
+        xerr=[table["kl"] - table["kl_low"], table["kl_high"] - table["kl"]],
+        fmt="o",
+        color=COLOURS[0],
+        capsize=3,
+    )
     if uniform is not None:
         axis.axvline(uniform, color="black", linewidth=1, linestyle="--", label=f"uniform guess: {uniform:.2f}")
         axis.legend(fontsize=7)
@@ -103,7 +142,9 @@ def ladder(table, uniform=None):
 
 
 def confusion(matrix, words):
-    """Where probability goes, by the loudest word: rows said, columns answered; words that were in the clip too are taken out."""
+    """Where probability goes, by the loudest word: rows said, columns answered; words that were in the clip too are
+    taken out.
+    """
     figure, axis = plt.subplots(figsize=(6.2, 5.4), dpi=DPI, layout="constrained")
     picture = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=max(0.3, float(matrix.max())))
     axis.set_xticks(range(len(words)), words, rotation=90, fontsize=6)
@@ -114,7 +155,9 @@ def confusion(matrix, words):
 
 
 def calibration(tables):
-    """Answered against true shares (name -> table of `word_scores.calibration`); on the diagonal an answer means what it says."""
+    """Answered against true shares (name -> table of `word_scores.calibration`); on the diagonal an answer means what
+    it says.
+    """
     figure, axis = plt.subplots(figsize=(3.6, 3.0), dpi=DPI, layout="constrained")
     axis.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--")
     for number, (name, table) in enumerate(tables.items()):
@@ -125,9 +168,11 @@ def calibration(tables):
 
 
 def saliency(model, clip, word):
-    """How much each point of the network's input moves the log-probability of `word`: |gradient|, smoothed: `(bands, frames)`, 0 to 1.
+    """How much each point of the network's input moves the log-probability of `word`: |gradient|, smoothed: `(bands,
+    frames)`, 0 to 1.
 
-    The input is the mel picture (the mean over resolutions where there are several). Source: Simonyan et al., arXiv 1312.6034.
+    The input is the mel picture (the mean over resolutions where there are several). Source: Simonyan et al., arXiv
+    1312.6034.
     """
     model.eval()
     wave = torch.from_numpy(np.asarray(clip, np.float32))[None]
@@ -145,7 +190,9 @@ def saliency(model, clip, word):
 
 def show_saliency(model, clip, words, chosen):
     """The clip beside what moves the answer for each of the words `chosen`."""
-    figure, axes = plt.subplots(1, 1 + len(chosen), figsize=(2.5 * (1 + len(chosen)), 2.4), dpi=DPI, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 1 + len(chosen), figsize=(2.5 * (1 + len(chosen)), 2.4), dpi=DPI, layout="constrained"
+    )
     mel_picture(axes[0], clip, "the clip")
     for axis, name in zip(axes[1:], chosen):
         map_ = saliency(model, clip, words.index(name))
@@ -156,29 +203,47 @@ def show_saliency(model, clip, words, chosen):
 
 def first_layer(model, limit=16):
     """The filters of the first convolution of the earlier solution's network: bands upwards, time to the right."""
-    kernels = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d)).weight.detach()[:limit, 0]
+    kernels = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d)).weight.detach()[
+        :limit, 0
+    ]
     figure, axes = plt.subplots(1, len(kernels), figsize=(0.95 * len(kernels), 1.3), dpi=DPI, layout="constrained")
     for axis, kernel in zip(np.atleast_1d(axes), kernels):
-        axis.imshow(kernel.numpy(), origin="lower", cmap="coolwarm", vmin=-float(kernels.abs().max()), vmax=float(kernels.abs().max()))
+        axis.imshow(
+            kernel.numpy(),
+            origin="lower",
+            cmap="coolwarm",
+            vmin=-float(kernels.abs().max()),
+            vmax=float(kernels.abs().max()),
+        )
         axis.set_xticks([])
         axis.set_yticks([])
     return _close(figure)
 
 
-# --- mix your own ------------------------------------------------------------------------------------------------------------------------
+# --- mix your own
+
 
 def mixed(pool, names, levels_db, answer, starts=None):
-    """A clip of the words `names` at `levels_db`, played, pictured and answered: one piece of HTML. answer: clip -> `(words,)`."""
+    """A clip of the words `names` at `levels_db`, played, pictured and answered: one piece of HTML. answer: clip ->
+    `(words,)`.
+    """
     numbers = np.array([np.flatnonzero(pool.word == pool.words.index(name))[0] for name in names])
     power = 10 ** (np.asarray(levels_db, float) / 10)
-    plan = Plan(numbers, np.zeros(len(names), int), power / power.sum(), np.asarray(starts if starts is not None else np.linspace(0.2, 0.8, len(names))))
+    plan = Plan(
+        numbers,
+        np.zeros(len(names), int),
+        power / power.sum(),
+        np.asarray(starts if starts is not None else np.linspace(0.2, 0.8, len(names))),
+    )
     clip, _, shares = mix(pool, plan)
     figure = clip_view(clip, pool.words, shares, answer(clip))
     return HTML(listening.players(parts_of(pool, plan), SR).data + listening._picture_html(_png(figure)))
 
 
 def mix_your_own(pool, answer, start=("kilo", "romeo", "tango")):
-    """Choose two to four words and their levels, and watch the bars: widgets in a running notebook, the start's mixture as stored output."""
+    """Choose two to four words and their levels, and watch the bars: widgets in a running notebook, the start's mixture
+    as stored output.
+    """
     import ipywidgets
 
     said = [pool.words[k] for k in sorted(set(pool.word))]

@@ -1,4 +1,5 @@
-"""Reading Dataset folders, brought ready-made without a manifest, with everything that can be wrong about their files."""
+"""Reading Dataset folders brought ready-made without a manifest, with all that can be wrong about their files."""
+
 import warnings
 
 import numpy as np
@@ -39,8 +40,13 @@ def test_ready_made_folder_without_a_manifest(folder):
     assert pairs["index"].tolist() == [1, 2, 3] and set(pairs["split"]) == {"Test"}
     assert pairs["seconds"].eq(1.0).all() and pairs["enrollment_seconds"].tolist() == [1.5, 2.0, 2.5]
     item = open_dataset(folder, "Test")[1]
-    assert item["index"] == 2 and all(item[name].dtype == torch.float32 and item[name].ndim == 1 for name in ("mix", "target", "enrollment"))
-    assert np.abs(item["target"].numpy() - wave(2)).max() < 1e-4 and np.abs(item["mix"].numpy() - 0.9 * wave(2)).max() < 1e-4
+    assert item["index"] == 2 and all(
+        item[name].dtype == torch.float32 and item[name].ndim == 1 for name in ("mix", "target", "enrollment")
+    )
+    assert (
+        np.abs(item["target"].numpy() - wave(2)).max() < 1e-4
+        and np.abs(item["mix"].numpy() - 0.9 * wave(2)).max() < 1e-4
+    )
 
 
 def test_pairs_go_by_number_not_by_place_in_a_sorted_list(folder):
@@ -57,7 +63,11 @@ def test_pairs_go_by_number_not_by_place_in_a_sorted_list(folder):
 @pytest.mark.parametrize("kind", ["clean", "mix", "enrollment"])
 def test_missing_partner_is_named_with_its_index(folder, kind):
     place(folder, kind, 2).unlink()
-    for call in (lambda: check_dataset(folder), lambda: open_dataset(folder, "Test"), lambda: check_dataset(folder, skip_bad=True)):
+    for call in (
+        lambda: check_dataset(folder),
+        lambda: open_dataset(folder, "Test"),
+        lambda: check_dataset(folder, skip_bad=True),
+    ):
         with pytest.raises(DatasetError, match=rf"index 2 of Test lacks .*{kind}_000002\.wav"):
             call()
 
@@ -65,7 +75,9 @@ def test_missing_partner_is_named_with_its_index(folder, kind):
 def test_unequal_lengths_are_named(folder):
     audio.write(place(folder, "mix", 3), wave(3)[:-1])
     for deep in (True, False):
-        with pytest.raises(DatasetError, match=r"index 3 of Test: .*clean_000003\.wav lasts 1\.0000 s, but mix_000003\.wav 0\.9999 s"):
+        with pytest.raises(
+            DatasetError, match=r"index 3 of Test: .*clean_000003\.wav lasts 1\.0000 s, but mix_000003\.wav 0\.9999 s"
+        ):
             check_dataset(folder, deep=deep)
 
 
@@ -79,13 +91,17 @@ def test_another_rate_and_stereo_are_converted_and_said_once(folder):
         warnings.simplefilter("always")
         data = open_dataset(folder, "Test")
         items = list(data)
-    assert [str(warning.message) for warning in said if "44100 Hz, 2 channels" in str(warning.message)] and len(said) == 1
+    assert [str(warning.message) for warning in said if "44100 Hz, 2 channels" in str(warning.message)] and len(
+        said
+    ) == 1
     assert len(items[0]["mix"]) == len(items[0]["target"]) == SR
     assert np.abs(items[0]["target"].numpy() - wave(1))[200:-200].max() < 1e-2
 
 
-@pytest.mark.parametrize("content, says", [(b"", "empty"), (b"this is not audio" * 9, "cannot be decoded"), ("header", "no audio samples"),
-                                           ("nan", "NaN")])
+@pytest.mark.parametrize(
+    "content, says",
+    [(b"", "empty"), (b"this is not audio" * 9, "cannot be decoded"), ("header", "no audio samples"), ("nan", "NaN")],
+)
 def test_bad_file_is_named_and_skipped_only_when_asked(folder, content, says):
     path = place(folder, "enrollment", 2)
     if content == "header":
@@ -117,17 +133,28 @@ def test_all_files_bad_is_an_error_even_when_skipping(folder):
 
 @pytest.mark.parametrize("interferers", ['["ben"]', '["anna"]'])
 def test_speaker_in_two_splits_is_named(folder, interferers):
-    for split, speaker, others in (("Train", "anna", '["carl"]'), ("Test", "dora" if "anna" in interferers else "anna", interferers)):
+    for split, speaker, others in (
+        ("Train", "anna", '["carl"]'),
+        ("Test", "dora" if "anna" in interferers else "anna", interferers),
+    ):
         directory = folder / f"{split}_Dataset"
         directory.mkdir(exist_ok=True)
-        pd.DataFrame(dict(index=[1], speaker=[speaker], interferers=[others])).to_csv(directory / "manifest.csv", index=False)
+        pd.DataFrame(dict(index=[1], speaker=[speaker], interferers=[others])).to_csv(
+            directory / "manifest.csv", index=False
+        )
     with pytest.raises(DatasetError, match="anna in Train and Test"):
         open_dataset(folder, "Test")
 
 
 def test_manifest_names_the_speakers(folder):
-    pd.DataFrame(dict(index=[3, 1], speaker=["carl", "anna"])).to_csv(folder / "Test_Dataset" / "manifest.csv", index=False)
-    assert check_dataset(folder).set_index("index")["speaker"].to_dict() == {1: "anna", 2: pytest.approx(np.nan, nan_ok=True), 3: "carl"}
+    pd.DataFrame(dict(index=[3, 1], speaker=["carl", "anna"])).to_csv(
+        folder / "Test_Dataset" / "manifest.csv", index=False
+    )
+    assert check_dataset(folder).set_index("index")["speaker"].to_dict() == {
+        1: "anna",
+        2: pytest.approx(np.nan, nan_ok=True),
+        3: "carl",
+    }
 
 
 def test_folders_and_names_that_are_wrong(folder, tmp_path):
@@ -153,8 +180,12 @@ def test_collate_pads_and_gives_lengths(folder):
         audio.write(place(folder, kind, 2), wave(2, 0.5))
     batch = next(iter(torch.utils.data.DataLoader(open_dataset(folder, "Test"), batch_size=3, collate_fn=collate)))
     assert batch["mix"].shape == batch["target"].shape == (3, SR) and batch["enrollment"].shape == (3, 2.5 * SR)
-    assert batch["lengths"].tolist() == [SR, SR // 2, SR] and batch["enrollment_lengths"].tolist() == [1.5 * SR, 2 * SR, 2.5 * SR]
-    assert not batch["mix"][1, SR // 2:].any() and batch["mix"][1, SR // 2 - 20: SR // 2].any()
+    assert batch["lengths"].tolist() == [SR, SR // 2, SR] and batch["enrollment_lengths"].tolist() == [
+        1.5 * SR,
+        2 * SR,
+        2.5 * SR,
+    ]
+    assert not batch["mix"][1, SR // 2 :].any() and batch["mix"][1, SR // 2 - 20 : SR // 2].any()
     assert batch["index"].tolist() == [1, 2, 3] and batch["mix"].dtype == torch.float32
 
 
@@ -166,7 +197,9 @@ def test_segment_seconds_cuts_mix_and_target_alike(folder):
 def test_ready_made_folder_can_be_looked_into_without_a_manifest(folder):
     assert inspection.is_ready_made(folder) and not inspection.is_ready_made(folder / "Test_Dataset")
     table = inspection.facts(folder)
-    assert table["index"].tolist() == [1, 2, 3] and table["sir_db"].between(19.9, 20.1).all()  # mix = 0.9 target: the rest is a tenth
+    assert (
+        table["index"].tolist() == [1, 2, 3] and table["sir_db"].between(19.9, 20.1).all()
+    )  # mix = 0.9 target: the rest is a tenth
     waves = inspection.take_apart(folder, "Test", 2)
     assert list(waves) == ["mixture", "enrollment", "all but the target", "target"]
     assert np.allclose(waves["mixture"], waves["target"] + waves["all but the target"], atol=1e-6)
@@ -175,13 +208,22 @@ def test_ready_made_folder_can_be_looked_into_without_a_manifest(folder):
 
 
 def test_built_folder_can_be_looked_into(tmp_path):
-    mixtures.build(make_voices(tmp_path / "v"), tmp_path / "d", train=3, val=2, test=2, background_share=1.0, progress=False)
+    mixtures.build(
+        make_voices(tmp_path / "v"), tmp_path / "d", train=3, val=2, test=2, background_share=1.0, progress=False
+    )
     table = inspection.facts(tmp_path / "d")
-    assert table.groupby("split").size().to_dict() == {"Train": 3, "Val": 2, "Test": 2} and table["snr_db"].round(1).eq(6.0).all()
+    assert (
+        table.groupby("split").size().to_dict() == {"Train": 3, "Val": 2, "Test": 2}
+        and table["snr_db"].round(1).eq(6.0).all()
+    )
     waves = inspection.take_apart(tmp_path / "d", "Val", 2)
     mixture, *rest, target = waves.values()
     assert np.allclose(mixture, sum(rest[1:], target), atol=1e-6)  # the first of the rest is the enrollment
-    assert any(label.startswith("interferer (val") for label in waves) and any(label.startswith("background (") for label in waves)
+    assert any(label.startswith("interferer (val") for label in waves) and any(
+        label.startswith("background (") for label in waves
+    )
     with pytest.raises(mixtures.MixtureError, match="no mixture 9 in Val"):
         inspection.take_apart(tmp_path / "d", "Val", 9)
-    assert set(inspection.voices_of(tmp_path / "d")["speaker"]) <= {f"{split}{k}" for split in ("train", "val", "test") for k in range(6)}
+    assert set(inspection.voices_of(tmp_path / "d")["speaker"]) <= {
+        f"{split}{k}" for split in ("train", "val", "test") for k in range(6)
+    }

@@ -1,5 +1,7 @@
 """The mixtures: sums, ratios, who speaks where, determinism, and that nothing is lost when building is cut short."""
+
 import errno
+import itertools
 import multiprocessing
 import os
 import signal
@@ -34,7 +36,18 @@ def music(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(voices, music, tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "Dataset"
-    build(voices, out, train=20, val=6, test=6, background_share=0.7, room_share=0.2, music_folder=str(music), progress=False, workers=1)
+    build(
+        voices,
+        out,
+        train=20,
+        val=6,
+        test=6,
+        background_share=0.7,
+        room_share=0.2,
+        music_folder=str(music),
+        progress=False,
+        workers=1,
+    )
     return out
 
 
@@ -43,13 +56,16 @@ def rows(dataset):
 
 
 def stored(dataset, split, index):
-    return {part: audio.read(mixtures.split_folder(dataset, split) / place / f"{name}_{index:06d}.wav")
-            for part, (place, name) in mixtures.FOLDERS.items()}
+    return {
+        part: audio.read(mixtures.split_folder(dataset, split) / place / f"{name}_{index:06d}.wav")
+        for part, (place, name) in mixtures.FOLDERS.items()
+    }
 
 
 def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.wav")} | {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("manifest.csv")}
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("manifest.csv")
+    }
 
 
 def test_mixture_is_the_sum_of_its_parts(dataset):
@@ -69,7 +85,7 @@ def test_kinds_of_background_and_rooms_all_occur(dataset):
 
 
 def test_enrollment_comes_from_other_recordings_and_is_long_enough(dataset):
-    for split, row in rows(dataset):
+    for _split, row in rows(dataset):
         enrollment, target = ({piece[0] for piece in row[name]} for name in ("enrollment_pieces", "target_pieces"))
         assert not enrollment & target
         assert all(f"/{row['speaker']}/" in name for name in enrollment | target)
@@ -107,7 +123,17 @@ def test_ratios_and_levels_are_what_the_manifest_says(dataset):
 
 
 def test_ratios_in_db_are_met(voices, tmp_path):
-    build(voices, tmp_path / "d", sir_db=(3.0, 5.0), snr_db=(8.0, 10.0), background_share=1.0, train=6, val=0, test=0, progress=False)
+    build(
+        voices,
+        tmp_path / "d",
+        sir_db=(3.0, 5.0),
+        snr_db=(8.0, 10.0),
+        background_share=1.0,
+        train=6,
+        val=0,
+        test=0,
+        progress=False,
+    )
     manifest = read_manifest(tmp_path / "d", "Train")
     assert manifest["sir_db"].between(3.0, 5.0).all() and manifest["snr_db"].between(8.0, 10.0).all()
     assert manifest["sir_db"].nunique() == 6 and not (tmp_path / "d" / "Val_Dataset").exists()
@@ -118,7 +144,15 @@ def test_clipping_scales_all_parts_together(voices, tmp_path):
     for index, row in read_manifest(tmp_path / "d", "Train").set_index("index").iterrows():
         made = parts(tmp_path / "d", "Train", index)
         assert row["scale"] < 1 and np.abs(made["mix"]).max() == pytest.approx(0.99, abs=1e-3)
-        assert np.abs(stored(tmp_path / "d", "Train", index)["mix"] - made["target"] - sum(made["interferers"]) - made["noise"]).max() <= HALF_STEP
+        assert (
+            np.abs(
+                stored(tmp_path / "d", "Train", index)["mix"]
+                - made["target"]
+                - sum(made["interferers"])
+                - made["noise"]
+            ).max()
+            <= HALF_STEP
+        )
 
 
 def test_same_seed_same_bytes_whatever_the_processes(voices, tmp_path):
@@ -207,7 +241,9 @@ def test_kill_between_the_two_renames_loses_nothing(voices, tmp_path):
 
 
 def test_faint_mixtures_are_skipped_and_counted(voices, tmp_path):
-    summary = build(voices, tmp_path / "d", train=12, val=0, test=0, level_dbfs=-52.0, background_share=0.0, progress=False).iloc[0]
+    summary = build(
+        voices, tmp_path / "d", train=12, val=0, test=0, level_dbfs=-52.0, background_share=0.0, progress=False
+    ).iloc[0]
     manifest = read_manifest(tmp_path / "d", "Train")
     assert summary["skipped"] > 0 and summary["mixtures"] == len(manifest) == 12 - summary["skipped"]
     assert (manifest["mix_level_db"] >= -50).all()
@@ -221,9 +257,13 @@ def test_silent_recordings_are_never_used(tmp_path):
     silent = [path for path in voices["path"] if path.endswith(("001.flac", "002.flac"))]
     for path in silent:
         audio.write(path, np.zeros(4 * SR, dtype=np.float32))
-    voices.loc[voices["path"].isin(silent), "seconds"] = 4.0 + np.arange(len(silent)) / SR  # unequal, or they count as one recording
+    voices.loc[voices["path"].isin(silent), "seconds"] = (
+        4.0 + np.arange(len(silent)) / SR
+    )  # unequal, or they count as one recording
     build(voices, tmp_path / "d", train=12, val=0, test=0, background_share=0.0, progress=False)
-    used = str(read_manifest(tmp_path / "d", "Train")[["target_pieces", "enrollment_pieces", "interferer_pieces"]].to_dict())
+    used = str(
+        read_manifest(tmp_path / "d", "Train")[["target_pieces", "enrollment_pieces", "interferer_pieces"]].to_dict()
+    )
     assert "000.flac" in used and "001.flac" not in used and "002.flac" not in used
 
 
@@ -233,7 +273,7 @@ def test_short_letters_make_full_segments(tmp_path):
     for _, row in read_manifest(tmp_path / "d", "Train").iterrows():
         assert len(row["target_pieces"]) >= 6 and 3.0 <= row["enrollment_seconds"] <= 5.0
         starts_and_ends = [(piece[3], piece[3] + piece[2]) for piece in row["target_pieces"]]
-        gaps = [(after[0] - before[1]) / SR for before, after in zip(starts_and_ends, starts_and_ends[1:])]
+        gaps = [(after[0] - before[1]) / SR for before, after in itertools.pairwise(starts_and_ends)]
         assert all(0.1 - 1e-3 <= gap <= 0.3 + 1e-3 for gap in gaps)
         assert 5 * SR - starts_and_ends[-1][1] < 0.6 * SR
 
@@ -266,12 +306,22 @@ def test_backgrounds_do_not_cross_the_splits():
 
 def test_user_noise_folder_is_used_and_a_short_noise_repeated(voices, tmp_path):
     audio.write(tmp_path / "noises" / "hum.wav", syllables(np.random.default_rng(0), 50, 8.0))
-    build(voices, tmp_path / "d", noise_folder=str(tmp_path / "noises"), babble_share=0, noise_share=0, background_share=1.0, **SMALL)
+    build(
+        voices,
+        tmp_path / "d",
+        noise_folder=str(tmp_path / "noises"),
+        babble_share=0,
+        noise_share=0,
+        background_share=1.0,
+        **SMALL,
+    )
     test = read_manifest(tmp_path / "d", "Test")
     assert set(test["background"]) == {"folder"}
     for _, row in test.iterrows():
         pieces = row["background_pieces"][0]
-        assert len(pieces) > 1 and all(piece[1] >= 0.9 * 8 * SR - 1 for piece in pieces)  # the last tenth, again and again
+        assert len(pieces) > 1 and all(
+            piece[1] >= 0.9 * 8 * SR - 1 for piece in pieces
+        )  # the last tenth, again and again
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no audio file"):
         build(voices, tmp_path / "e", noise_folder=str(tmp_path / "empty"), **SMALL)
@@ -294,7 +344,7 @@ def test_room_keeps_the_target_and_adds_reverberation(voices, tmp_path):
     library = recipes.Library({"voices": os.path.commonpath(list(voices["path"]))})
     dry = recipes.assemble(mixtures.decode(row)["target_pieces"], library, 5 * SR)
     wet = parts(tmp_path / "wet", "Test", int(row["index"]))["target"]
-    delay = np.argmax(np.correlate(wet[:SR * 2], dry[:SR * 2], "full")) - (2 * SR - 1)
+    delay = np.argmax(np.correlate(wet[: SR * 2], dry[: SR * 2], "full")) - (2 * SR - 1)
     assert manifest["room"].notna().all() and 0 < delay < 0.05 * SR
     aligned = wet[delay:], dry[: len(wet) - delay]
     assert 0.3 < abs(np.corrcoef(*aligned)[0, 1]) < 0.999

@@ -1,4 +1,5 @@
 """Shards: the same items as the files, whichever order and process reads them; damage is named."""
+
 import numpy as np
 import pytest
 import soundfile
@@ -12,7 +13,11 @@ from lib.data.dataset import DatasetError, collate, open_dataset
 def folder(tmp_path):
     rng = np.random.default_rng(0)
     for i in (1, 2, 3, 7, 12):
-        for place, name, samples in (("Clean", "clean", 4000 + i), ("Mix", "mix", 4000 + i), ("Target", "enrollment", 5000)):
+        for place, name, samples in (
+            ("Clean", "clean", 4000 + i),
+            ("Mix", "mix", 4000 + i),
+            ("Target", "enrollment", 5000),
+        ):
             path = tmp_path / "Train_Dataset" / place / f"{name}_{i:06d}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, 0.1 * rng.standard_normal(samples), 16000)

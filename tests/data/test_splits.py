@@ -1,4 +1,5 @@
 """Splits by speaker, the leak checks, and the looks behind the curation, on made waves and a made encoder."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,19 +18,30 @@ def table(tmp_path_factory):
 
 
 def unsplit(speakers, recordings=2):
-    return pd.DataFrame([dict(speaker=f"s{k:02d}", path=f"{k}/{n}.wav", seconds=1.0) for k in range(speakers) for n in range(recordings)])
+    return pd.DataFrame(
+        [
+            dict(speaker=f"s{k:02d}", path=f"{k}/{n}.wav", seconds=1.0)
+            for k in range(speakers)
+            for n in range(recordings)
+        ]
+    )
 
 
 def spectrum(wave):
-    """A made encoder: the logarithm of the spectrum up to 2 kHz, in 50 bands, less its mean; tells the made voices' pitches apart."""
+    """A made encoder: the logarithm of the spectrum up to 2 kHz, in 50 bands, less its mean; tells the made voices'
+    pitches apart.
+    """
     power = np.abs(np.fft.rfft(wave, 2 * SR))[:4000] ** 2
     bands = np.log(power.reshape(200, -1).sum(axis=1) + 1e-6)
     return bands - bands.mean()
 
 
-# --- splitting -----------------------------------------------------------------------------------------------------------
+# --- splitting
 
-@pytest.mark.parametrize("speakers, expected", [(3, (1, 1, 1)), (6, (2, 2, 2)), (10, (6, 2, 2)), (41, (33, 4, 4)), (4, (2, 1, 1))])
+
+@pytest.mark.parametrize(
+    "speakers, expected", [(3, (1, 1, 1)), (6, (2, 2, 2)), (10, (6, 2, 2)), (41, (33, 4, 4)), (4, (2, 1, 1))]
+)
 def test_shares_are_of_speakers_with_two_in_each_where_there_are_six(speakers, expected):
     found = splits.split_by_speaker(unsplit(speakers))
     counts = found.groupby("split")["speaker"].nunique()
@@ -63,7 +75,8 @@ def test_what_cannot_be_split_is_said():
         splits.split_by_speaker(unsplit(6), shares=(0.01, 1, 1))
 
 
-# --- leaks ---------------------------------------------------------------------------------------------------------------
+# --- leaks
+
 
 def test_a_clean_split_passes_and_returns_the_closest_pairs(table):
     assert splits.check_leaks(table).empty
@@ -112,7 +125,8 @@ def test_a_table_without_splits_is_refused(table):
         splits.check_leaks(table.drop(columns="split"))
 
 
-# --- embeddings ----------------------------------------------------------------------------------------------------------
+# --- embeddings
+
 
 def test_similarity_is_a_symmetric_table_of_cosines(table):
     found = splits.speaker_similarity(table, spectrum)
@@ -155,7 +169,8 @@ def test_resemblyzer_hears_who_speaks():
     assert low @ low_again > low @ high + 0.2
 
 
-# --- curation ------------------------------------------------------------------------------------------------------------
+# --- curation
+
 
 def test_copies_at_another_level_and_through_a_codec_are_found(table, tmp_path):
     wave = audio.read(table["path"].iloc[0])
@@ -166,7 +181,10 @@ def test_copies_at_another_level_and_through_a_codec_are_found(table, tmp_path):
     found = curation.near_copies(pd.concat([table, pd.DataFrame(rows)], ignore_index=True))
     pairs = {frozenset((row.path, row.other)) for row in found.itertuples()}
     original = table["path"].iloc[0]
-    assert {frozenset((original, str(tmp_path / "quiet.wav"))), frozenset((original, str(tmp_path / "coded.ogg")))} <= pairs
+    assert {
+        frozenset((original, str(tmp_path / "quiet.wav"))),
+        frozenset((original, str(tmp_path / "coded.ogg"))),
+    } <= pairs
     assert all("copy" in (row.speaker, row.other_speaker) for row in found.itertuples())
     assert curation.near_copies(table).empty
 

@@ -1,4 +1,8 @@
-"""Made-up voices: the pitch goes where it is sent, the formants where they are sent, and names say whose voice it was."""
+"""Made-up voices:
+
+the pitch goes where it is sent, the formants where they are sent, and names say whose voice it was.
+"""
+
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,4 +1,5 @@
 """Sources of voices, on tiny packages, folders and files made on the spot; nothing is downloaded."""
+
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,8 @@ from made_packages import HELD_OUT, SR, encoded, make_deb, silence, speech
 from lib import audio
 from lib.data import debian, voices
 
-# --- the committed table -------------------------------------------------------------------------------------------------
+# --- the committed table
+
 
 def test_the_committed_table_is_large_enough_and_balanced():
     table = debian.curated()
@@ -36,12 +38,15 @@ def test_the_committed_table_gives_each_speaker_one_split_and_keeps_the_held_out
         assert not set(table.loc[table["split"] != split, "speaker"]) & speakers
 
 
-# --- trimming ------------------------------------------------------------------------------------------------------------
+# --- trimming
+
 
 def test_trim_cuts_the_ends_and_long_pauses_and_keeps_short_ones():
     wave = np.concatenate([silence(1), speech(1), silence(0.3), speech(2), silence(2), speech(3), silence(0.7)])
     seconds = len(debian.trim(wave)) / SR
-    assert 3.3 + 2 * 0.1 <= seconds <= 3.3 + 6 * 0.1 + 0.1  # three words, the short pause, a tenth of a second around each
+    assert (
+        3.3 + 2 * 0.1 <= seconds <= 3.3 + 6 * 0.1 + 0.1
+    )  # three words, the short pause, a tenth of a second around each
 
 
 def test_trim_is_not_misled_by_hum_offset_or_level():
@@ -54,7 +59,9 @@ def test_trim_is_not_misled_by_hum_offset_or_level():
         assert abs(len(debian.trim(disturbed)) - expected) <= 0.1 * SR
 
 
-@pytest.mark.parametrize("wave", [silence(2), silence(0), np.full(SR, 0.3, dtype=np.float32), 1e-6 * np.ones(5, dtype=np.float32)])
+@pytest.mark.parametrize(
+    "wave", [silence(2), silence(0), np.full(SR, 0.3, dtype=np.float32), 1e-6 * np.ones(5, dtype=np.float32)]
+)
 def test_trim_leaves_nothing_of_silence(wave):
     assert len(debian.trim(wave)) == 0
 
@@ -65,21 +72,36 @@ def test_content_hash_hears_samples_not_names():
     assert len({debian.content_hash(other) for other in (wave, wave[1:], 0.9 * wave)}) == 3
 
 
-# --- Debian packages -----------------------------------------------------------------------------------------------------
+# --- Debian packages
+
 
 @pytest.fixture
 def package(cache, tmp_path):
-    """A package `talk` in the cache and a table for it: anna, bert, one of anna's files left out, a copy, a silent and a broken file."""
+    """A package `talk` in the cache and a table for it: anna, bert, one of anna's files left out, a copy, a silent and
+    a broken file.
+    """
     folder = cache / "debian" / "packages"
     folder.mkdir(parents=True)
-    make_deb(folder / "talk_1.0_all.deb", {
-        "talk/a1.wav": encoded(speech(1)), "talk/a2.ogg": encoded(speech(2), "ogg", 22050), "talk/a2copy.ogg": encoded(speech(2), "ogg", 22050),
-        "talk/a3.wav": encoded(speech(3)), "talk/b1.wav": encoded(np.stack([speech(4)] * 2, 1)), "talk/ä b1.wav": encoded(speech(5)),
-        "talk/a4.wav": encoded(silence(1)), "talk/a5.wav": b"no audio at all", "talk/README": b"read me", "music/a9.wav": encoded(speech(6)),
-    })
+    make_deb(
+        folder / "talk_1.0_all.deb",
+        {
+            "talk/a1.wav": encoded(speech(1)),
+            "talk/a2.ogg": encoded(speech(2), "ogg", 22050),
+            "talk/a2copy.ogg": encoded(speech(2), "ogg", 22050),
+            "talk/a3.wav": encoded(speech(3)),
+            "talk/b1.wav": encoded(np.stack([speech(4)] * 2, 1)),
+            "talk/ä b1.wav": encoded(speech(5)),
+            "talk/a4.wav": encoded(silence(1)),
+            "talk/a5.wav": b"no audio at all",
+            "talk/README": b"read me",
+            "music/a9.wav": encoded(speech(6)),
+        },
+    )
     table = tmp_path / "table.csv"
-    table.write_text("speaker,package,pattern,language,sex,licence,split,note\n-,talk,*/talk/a3.wav,en,,,,not anna\n"
-                     "anna,talk,*/talk/a*,en,F,CC0,Train,\nbert,talk,*/talk/*b1.wav,de,M,CC0,Test,\n")
+    table.write_text(
+        "speaker,package,pattern,language,sex,licence,split,note\n-,talk,*/talk/a3.wav,en,,,,not anna\n"
+        "anna,talk,*/talk/a*,en,F,CC0,Train,\nbert,talk,*/talk/*b1.wav,de,M,CC0,Test,\n"
+    )
     return table
 
 
@@ -153,8 +175,14 @@ def test_without_apt_the_other_sources_are_named(cache, monkeypatch):
 
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(debian.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(debian.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 100, "", "W: x\nE: Unable to locate package talk"))
-    with pytest.raises(voices.VoicesError, match="(?s)Unable to locate package talk.*run again.*librispeech.*folder.*Dataset"):
+    monkeypatch.setattr(
+        debian.subprocess,
+        "run",
+        lambda *_, **__: subprocess.CompletedProcess([], 100, "", "W: x\nE: Unable to locate package talk"),
+    )
+    with pytest.raises(
+        voices.VoicesError, match="(?s)Unable to locate package talk.*run again.*librispeech.*folder.*Dataset"
+    ):
         debian.fetch("talk", tmp_path / "packages")
     assert not list((tmp_path / "packages").iterdir())  # nothing half made stays
 
@@ -195,13 +223,19 @@ def test_a_downloaded_package_is_moved_into_place_and_not_fetched_twice(tmp_path
     assert debian.fetch("talk", tmp_path) == path
 
 
-# --- LibriSpeech ---------------------------------------------------------------------------------------------------------
+# --- LibriSpeech
+
 
 def make_librispeech(root, subset="dev-clean"):
     for speaker in ("84", "1272", "2035"):
         for number in range(2):
-            audio.write(root / "LibriSpeech" / subset / speaker / "99" / f"{speaker}-99-{number:04d}.flac", speech(number + 1, 0.5))
-    (root / "LibriSpeech" / "SPEAKERS.TXT").write_text("; a comment | x\n84 | F | dev-clean | 8.02 | Christie Nowak\n1272 | M | dev-clean | 8 | NN\n")
+            audio.write(
+                root / "LibriSpeech" / subset / speaker / "99" / f"{speaker}-99-{number:04d}.flac",
+                speech(number + 1, 0.5),
+            )
+    (root / "LibriSpeech" / "SPEAKERS.TXT").write_text(
+        "; a comment | x\n84 | F | dev-clean | 8.02 | Christie Nowak\n1272 | M | dev-clean | 8 | NN\n"
+    )
 
 
 @pytest.mark.parametrize("below", [".", "LibriSpeech", "LibriSpeech/dev-clean"])
@@ -209,7 +243,11 @@ def test_librispeech_reads_a_local_copy_from_any_level(tmp_path, below):
     make_librispeech(tmp_path)
     found = voices.load("librispeech", root=tmp_path / below, progress=False)
     assert list(found.columns) == voices.COLUMNS and len(found) == 6
-    assert found.groupby("speaker")["sex"].first().to_dict() == {"librispeech-1272": "M", "librispeech-2035": "?", "librispeech-84": "F"}
+    assert found.groupby("speaker")["sex"].first().to_dict() == {
+        "librispeech-1272": "M",
+        "librispeech-2035": "?",
+        "librispeech-84": "F",
+    }
     assert np.allclose(found["seconds"], 0.5)
 
 
@@ -228,7 +266,9 @@ def test_librispeech_that_cannot_be_downloaded_says_what_to_do(cache, monkeypatc
 def test_librispeech_is_moved_into_place_after_the_download(tmp_path, monkeypatch):
     import torchaudio.datasets
 
-    monkeypatch.setattr(torchaudio.datasets, "LIBRISPEECH", lambda root, url, download: make_librispeech(Path(root), url))
+    monkeypatch.setattr(
+        torchaudio.datasets, "LIBRISPEECH", lambda root, url, download: make_librispeech(Path(root), url)
+    )
     found = voices.librispeech(tmp_path, progress=False)
     assert len(found) == 6 and sorted(p.name for p in tmp_path.iterdir()) == ["LibriSpeech"]
     assert "F" in set(found["sex"])
@@ -239,7 +279,8 @@ def test_an_unknown_subset_is_refused():
         voices.librispeech(subset="train-clean-1000")
 
 
-# --- one's own recordings ------------------------------------------------------------------------------------------------
+# --- one's own recordings
+
 
 def write_m4a(path, wave):
     import av

@@ -1,4 +1,8 @@
-"""Simulated conversations: exact labels, people apart, the stated distributions; the layout on disk and the checker that names what is wrong."""
+"""Simulated conversations: exact labels, people apart, the stated distributions; the layout on disk and the checker
+that names what is wrong.
+"""
+
+import itertools
 import json
 
 import numpy as np
@@ -35,7 +39,9 @@ def test_each_voice_sounds_in_its_turns_and_nowhere_else(table):
         for turn in (turn for turn in made.turns if turn.speaker == name):
             first, last = round(turn.start * SR), round(turn.end * SR)
             inside[first:last] = True
-            assert audio.rms_db(voice[first: first + 800]) > -60 and audio.rms_db(voice[last - 800: last]) > -60  # sound from edge to edge
+            assert (
+                audio.rms_db(voice[first : first + 800]) > -60 and audio.rms_db(voice[last - 800 : last]) > -60
+            )  # sound from edge to edge
         assert not voice[~inside].any()
 
 
@@ -48,13 +54,17 @@ def test_in_a_room_the_labels_stay_exact(table):
         assert abs(direct - 4000) <= 16  # 1 ms
         assert heard.std() == pytest.approx(click.std(), rel=0.05)
     voices = Voices(table[table["split"] == "Train"])
-    dry, wet = (conversations.simulate(replace(QUIET, seconds=6.0, room_share=share), voices, seed=5) for share in (0.0, 1.0))
+    dry, wet = (
+        conversations.simulate(replace(QUIET, seconds=6.0, room_share=share), voices, seed=5) for share in (0.0, 1.0)
+    )
     assert dry.turns == wet.turns and wet.facts["room"] and not dry.facts["room"]
 
 
 def test_the_same_seed_gives_the_same_samples(table):
     voices = Voices(table[table["split"] == "Train"])
-    first, second, other = (conversations.simulate(replace(MEETING, seconds=8.0, people=(2, 3)), voices, seed=seed) for seed in (1, 1, 2))
+    first, second, other = (
+        conversations.simulate(replace(MEETING, seconds=8.0, people=(2, 3)), voices, seed=seed) for seed in (1, 1, 2)
+    )
     assert np.array_equal(first.wave, second.wave) and first.turns == second.turns
     assert not np.array_equal(first.wave, other.wave)
 
@@ -65,13 +75,15 @@ def test_plans_follow_their_style():
     for turns in plans:
         for name in people:
             own = [turn for turn in turns if turn.speaker == name]
-            assert all(second.start >= first.end for first, second in zip(own, own[1:]))
+            assert all(second.start >= first.end for first, second in itertools.pairwise(own))
         assert turns[-1].end <= MEETING.seconds
     lengths = [turn.end - turn.start for turns in plans for turn in turns]
     assert abs(np.median(lengths) / MEETING.turn_seconds - 1) < 0.2
     shares = [conversations.overlap(turns) for turns in plans]
     assert 0.05 < np.mean(shares) < 0.15
-    assert np.mean([conversations.overlap(conversations.plan(rng, STUDIO, people)) for _ in range(30)]) < np.mean(shares)
+    assert np.mean([conversations.overlap(conversations.plan(rng, STUDIO, people)) for _ in range(30)]) < np.mean(
+        shares
+    )
 
 
 def test_overlap_by_hand():
@@ -88,7 +100,11 @@ def test_what_is_written_is_what_was_drawn_and_nobody_is_in_two_sets(root, table
             assert {split[person] for person in fact["people"]} == {name}
             heard = {turn.speaker for turn in read_rttm(root / part / "rttm" / f"{uri}.rttm")[uri]}
             assert heard == set(fact["people"])
-    again = conversations.simulate(replace(QUIET, seconds=12.0), Voices(table[table["split"] == "Test"]), conversations.conversation_seed(0, "test", 0))
+    again = conversations.simulate(
+        replace(QUIET, seconds=12.0),
+        Voices(table[table["split"] == "Test"]),
+        conversations.conversation_seed(0, "test", 0),
+    )
     assert np.abs(again.wave - audio.read(root / "test" / "wav" / "studio_test_000.wav")).max() < 1e-4
 
 
@@ -129,7 +145,11 @@ def test_nemo_gets_the_same_data(root, tmp_path):
     rows = protocols.nemo_manifest(root, "train", tmp_path / "train.json")
     lines = [json.loads(line) for line in (tmp_path / "train.json").read_text().splitlines()]
     assert lines == rows and len(lines) == 2
-    assert lines[0]["duration"] == 12.0 and lines[0]["rttm_filepath"].endswith("studio_train_000.rttm") and lines[0]["num_speakers"] >= 2
+    assert (
+        lines[0]["duration"] == 12.0
+        and lines[0]["rttm_filepath"].endswith("studio_train_000.rttm")
+        and lines[0]["num_speakers"] >= 2
+    )
 
 
 @pytest.fixture
@@ -146,20 +166,48 @@ def change(path, text):
 LINE = "SPEAKER {} 1 {} {} <NA> <NA> {} <NA> <NA>\n"
 
 
-@pytest.mark.parametrize("spoil, named", [
-    (lambda root: (root / "dev/wav/studio_dev_000.wav").unlink(), "studio_dev_000: no audio in dev/wav"),
-    (lambda root: (root / "dev/rttm/studio_dev_000.rttm").unlink(), "studio_dev_000.rttm"),
-    (lambda root: change(root / "dev/rttm/studio_dev_000.rttm", LINE.format("studio_dev_000", 11, 3, "X")), "a turn of X ends at 14 s, beyond the file's 12.00 s"),
-    (lambda root: change(root / "dev/rttm/studio_dev_000.rttm", LINE.format("studio_dev_000", 1, 3, "X") + LINE.format("studio_dev_000", 3, 2, "X")),
-     "turns of X overlap at 3 s"),
-    (lambda root: change(root / "dev/rttm/studio_dev_000.rttm", LINE.format("studio_dev_000", 1, 3, "test0") + LINE.format("studio_dev_000", 5, 3, "train0")),
-     "this speaker is in two sets"),
-    (lambda root: change(root / "dev/rttm/studio_dev_000.rttm", "SPEAKER nonsense\n"), "studio_dev_000.rttm, line 1"),
-    (lambda root: change(root / "dev/rttm/studio_dev_000.rttm", LINE.format("other", 1, 3, "X")), "is about other; expected studio_dev_000"),
-    (lambda root: change(root / "dev/uem/studio_dev_000.uem", "studio_dev_000 1 0 30\n"), "reaches beyond the file's 12.00 s"),
-    (lambda root: change(root / "test.txt", "studio_test_000\nstudio_dev_000\n"), "studio_dev_000: listed twice, in dev.txt and test.txt"),
-    (lambda root: (root / "test.txt").unlink(), "test.txt: no such file"),
-])
+@pytest.mark.parametrize(
+    "spoil, named",
+    [
+        (lambda root: (root / "dev/wav/studio_dev_000.wav").unlink(), "studio_dev_000: no audio in dev/wav"),
+        (lambda root: (root / "dev/rttm/studio_dev_000.rttm").unlink(), "studio_dev_000.rttm"),
+        (
+            lambda root: change(root / "dev/rttm/studio_dev_000.rttm", LINE.format("studio_dev_000", 11, 3, "X")),
+            "a turn of X ends at 14 s, beyond the file's 12.00 s",
+        ),
+        (
+            lambda root: change(
+                root / "dev/rttm/studio_dev_000.rttm",
+                LINE.format("studio_dev_000", 1, 3, "X") + LINE.format("studio_dev_000", 3, 2, "X"),
+            ),
+            "turns of X overlap at 3 s",
+        ),
+        (
+            lambda root: change(
+                root / "dev/rttm/studio_dev_000.rttm",
+                LINE.format("studio_dev_000", 1, 3, "test0") + LINE.format("studio_dev_000", 5, 3, "train0"),
+            ),
+            "this speaker is in two sets",
+        ),
+        (
+            lambda root: change(root / "dev/rttm/studio_dev_000.rttm", "SPEAKER nonsense\n"),
+            "studio_dev_000.rttm, line 1",
+        ),
+        (
+            lambda root: change(root / "dev/rttm/studio_dev_000.rttm", LINE.format("other", 1, 3, "X")),
+            "is about other; expected studio_dev_000",
+        ),
+        (
+            lambda root: change(root / "dev/uem/studio_dev_000.uem", "studio_dev_000 1 0 30\n"),
+            "reaches beyond the file's 12.00 s",
+        ),
+        (
+            lambda root: change(root / "test.txt", "studio_test_000\nstudio_dev_000\n"),
+            "studio_dev_000: listed twice, in dev.txt and test.txt",
+        ),
+        (lambda root: (root / "test.txt").unlink(), "test.txt: no such file"),
+    ],
+)
 def test_the_checker_names_what_does_not_fit(broken, spoil, named):
     spoil(broken)
     with pytest.raises(protocols.DataError) as error:

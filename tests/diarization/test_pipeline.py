@@ -1,4 +1,7 @@
-"""Chapter 4's training and pipeline: losses by hand, freezing that holds, resuming, encoders under a mask, scores by hand, tuning, bad input."""
+"""Chapter 4's training and pipeline: losses by hand, freezing that holds, resuming, encoders under a mask, scores by
+hand, tuning, bad input.
+"""
+
 import itertools
 
 import numpy as np
@@ -41,13 +44,16 @@ def one_batch(task, root, count=2):
 
 def with_task(root, tmp_path, model=None):
     model = model or models.new()
-    model.task = training.Segmentation(protocols.protocol(root), model.specifications, batch_size=2, cache=str(tmp_path / "prepared.npz"))
+    model.task = training.Segmentation(
+        protocols.protocol(root), model.specifications, batch_size=2, cache=str(tmp_path / "prepared.npz")
+    )
     model.prepare_data()
     model.setup()
     return model
 
 
-# --- losses and freezing ---------------------------------------------------------------------------------------------------
+# --- losses and freezing
+
 
 def test_the_losses_are_those_of_the_best_permutation(root, tmp_path):
     model = with_task(root, tmp_path)
@@ -55,13 +61,23 @@ def test_the_losses_are_those_of_the_best_permutation(root, tmp_path):
     segmentation, vad, chances = model.task.losses(batch["X"], batch["y"])
     by_hand = []
     for chance, target in zip(chances, batch["y"].float()):
-        by_hand.append(min(torch.nn.functional.binary_cross_entropy(chance, target[:, list(order)]) for order in itertools.permutations(range(3))))
+        by_hand.append(
+            min(
+                torch.nn.functional.binary_cross_entropy(chance, target[:, list(order)])
+                for order in itertools.permutations(range(3))
+            )
+        )
     assert segmentation.item() == pytest.approx(torch.stack(by_hand).mean().item(), rel=1e-5)
     anybody = batch["y"].any(-1).float()
-    assert vad.item() == pytest.approx(torch.nn.functional.binary_cross_entropy(chances.max(-1).values, anybody).item(), rel=1e-5)
+    assert vad.item() == pytest.approx(
+        torch.nn.functional.binary_cross_entropy(chances.max(-1).values, anybody).item(), rel=1e-5
+    )
 
 
-@pytest.mark.parametrize("strategy, open_groups", [("classifier", {"classifier"}), ("all but the filters", {"convolutions", "lstm", "linear", "classifier"})])
+@pytest.mark.parametrize(
+    "strategy, open_groups",
+    [("classifier", {"classifier"}), ("all but the filters", {"convolutions", "lstm", "linear", "classifier"})],
+)
 def test_what_is_frozen_stays_bit_equal_and_in_eval_mode(root, tmp_path, strategy, open_groups):
     model = with_task(root, tmp_path)
     table = models.freeze(model, strategy)
@@ -104,15 +120,24 @@ def test_it_can_learn_a_conversation_by_heart(root, tmp_path):
         (segmentation + vad).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
-    wrong = min(((chances > 0.5) != batch["y"][..., list(order)].bool()).float().mean().item() for order in itertools.permutations(range(3)))
+    wrong = min(
+        ((chances > 0.5) != batch["y"][..., list(order)].bool()).float().mean().item()
+        for order in itertools.permutations(range(3))
+    )
     assert wrong < 0.05
 
 
 def test_augmentation_changes_the_sound_and_not_the_labels():
     torch.manual_seed(0)
     samples, targets = torch.randn(4, 1, 16000) * 0.1, (torch.rand(4, 1, 50, 3) > 0.5).float()
-    for switches in (dict(noise=True, room=False, gain=False), dict(noise=False, room=True, gain=False), dict(noise=False, room=False, gain=True)):
-        changed = models.augmentation(**switches, rooms=2, chance=1.0).train()(samples=samples.clone(), sample_rate=SR, targets=targets)
+    for switches in (
+        dict(noise=True, room=False, gain=False),
+        dict(noise=False, room=True, gain=False),
+        dict(noise=False, room=False, gain=True),
+    ):
+        changed = models.augmentation(**switches, rooms=2, chance=1.0).train()(
+            samples=samples.clone(), sample_rate=SR, targets=targets
+        )
         assert changed.samples.shape == samples.shape and not torch.allclose(changed.samples, samples), switches
         assert torch.equal(changed.targets, targets)
     assert models.augmentation(noise=False, room=False, gain=False) is None
@@ -120,7 +145,8 @@ def test_augmentation_changes_the_sound_and_not_the_labels():
         assert response.abs().argmax() == 0 and response.square().sum().item() == pytest.approx(1.0, abs=1e-4)
 
 
-# --- fit ---------------------------------------------------------------------------------------------------------------------
+# --- fit
+
 
 def test_a_resumed_run_is_the_uninterrupted_one(root, tmp_path):
     settings = dict(epochs=2, batch_size=2, learning_rate=5e-3)
@@ -131,7 +157,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(root, tmp_path):
     training.fit(models.new(), root, tmp_path / "parts", max_epochs=1, **settings)
     _, parts = training.fit(models.new(), root, tmp_path / "parts", resume=True, **settings)
     assert np.allclose(whole, parts, equal_nan=True, rtol=1e-4, atol=1e-5)
-    assert (tmp_path / "whole" / "last.ckpt").is_file() and runs.read_json(tmp_path / "whole" / "settings.json")["finished"]
+    assert (tmp_path / "whole" / "last.ckpt").is_file() and runs.read_json(tmp_path / "whole" / "settings.json")[
+        "finished"
+    ]
     assert training.measure(best, root)["DER"] == pytest.approx(whole["DER"].min(), abs=1e-5)
     with pytest.raises(runs.RunError, match="already a run"):
         training.fit(models.new(), root, tmp_path / "whole", **settings)
@@ -144,8 +172,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(root, tmp_path):
         assert torch.allclose(loaded(wave), best.eval()(wave), atol=0.01)  # half precision
 
 
-@pytest.mark.parametrize("settings, named", [(dict(optimizer="SGD"), "known are: Adam, AdamW, RAdam, NAdam"), (dict(lr=1), "unknown setting lr"),
-                                             (dict(epochs=0), "epochs is 0"), (dict(strategy="x"), "unknown strategy"), (dict(learning_rate=-1), "learning_rate is -1")])
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        (dict(optimizer="SGD"), "known are: Adam, AdamW, RAdam, NAdam"),
+        (dict(lr=1), "unknown setting lr"),
+        (dict(epochs=0), "epochs is 0"),
+        (dict(strategy="x"), "unknown strategy"),
+        (dict(learning_rate=-1), "learning_rate is -1"),
+    ],
+)
 def test_a_setting_that_cannot_be_is_named(settings, named):
     with pytest.raises(training.TrainingError, match=named):
         training.Settings.of(settings)
@@ -157,15 +193,29 @@ def test_recordings_shorter_than_the_window_are_named(root, tmp_path):
 
 
 def test_what_others_saw_stands_beside_ours():
-    ranked = study.pd.DataFrame([{"run": "adam", "seed": 0, "DER before": 0.5, "DER": 0.3, "Confusion": 0.1, "FalseAlarm": 0.1, "Miss": 0.1,
-                                              "Threshold": 0.5, "loss/val": 0.4}])
+    ranked = study.pd.DataFrame(
+        [
+            {
+                "run": "adam",
+                "seed": 0,
+                "DER before": 0.5,
+                "DER": 0.3,
+                "Confusion": 0.1,
+                "FalseAlarm": 0.1,
+                "Miss": 0.1,
+                "Threshold": 0.5,
+                "loss/val": 0.4,
+            }
+        ]
+    )
     both = study.beside(ranked)
     theirs = both[both["whose"] == "others, Korean"].iloc[0]
     assert theirs["run"] == "nadam_cosine_50" and theirs["DER"] == 0.2171 and both["whose"].iloc[0] == "ours, simulated"
     assert set(study.others().columns) - {"run"} <= set(training.COLUMNS)
 
 
-# --- models and encoders -------------------------------------------------------------------------------------------------------
+# --- models and encoders
+
 
 def test_without_a_token_the_starter_is_used_and_what_to_do_is_said(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
@@ -194,36 +244,64 @@ def test_an_encoder_hears_what_is_under_the_mask(kind):
         Voiceprint("ecapa")
 
 
-# --- scores ----------------------------------------------------------------------------------------------------------------------
+# --- scores
+
 
 def test_scores_by_hand():
     reference = annotation(("A", 0, 6), ("B", 5, 10))  # 11 s of speech, 1 s of it overlap
     hypothesis = annotation(("x", 0, 5), ("y", 5, 8), ("x", 8, 9), ("y", 9, 11))
     file = {"uri": "talk", "annotation": reference, "annotated": Timeline([Segment(0, 12)])}
     row = pipeline.score(hypothesis, file)
-    assert row["missed detection"] == pytest.approx(1 / 11) and row["false alarm"] == pytest.approx(1 / 11) and row["confusion"] == pytest.approx(1 / 11)
+    assert (
+        row["missed detection"] == pytest.approx(1 / 11)
+        and row["false alarm"] == pytest.approx(1 / 11)
+        and row["confusion"] == pytest.approx(1 / 11)
+    )
     assert row["DER"] == pytest.approx(3 / 11) and row["people"] == row["found"] == 2
     assert pipeline.score(reference, file)["DER"] == 0 == pipeline.score(reference, file)["JER"]
     assert pipeline.score(Annotation(), file)["DER"] == 1
 
 
 def test_summaries_weigh_by_speech_and_compare_the_same_files():
-    table = pipeline.pd.DataFrame([{"file": name, "DER": der, "confusion": der, "false alarm": 0.0, "missed detection": 0.0, "JER": der, "speech": speech}
-                                      for name, der, speech in (("a", 0.1, 30.0), ("b", 0.5, 10.0))])
+    table = pipeline.pd.DataFrame(
+        [
+            {
+                "file": name,
+                "DER": der,
+                "confusion": der,
+                "false alarm": 0.0,
+                "missed detection": 0.0,
+                "JER": der,
+                "speech": speech,
+            }
+            for name, der, speech in (("a", 0.1, 30.0), ("b", 0.5, 10.0))
+        ]
+    )
     total = pipeline.summary(table)
-    assert total["DER"] == pytest.approx(0.2) and total["low"] == pytest.approx(0.1) and total["high"] == pytest.approx(0.5)
+    assert (
+        total["DER"] == pytest.approx(0.2)
+        and total["low"] == pytest.approx(0.1)
+        and total["high"] == pytest.approx(0.5)
+    )
     fell, low, high = pipeline.gain(table, table.assign(DER=table["DER"] / 2))
     assert fell == pytest.approx(0.5) == low == high
     with pytest.raises(pipeline.DiarizationError, match="different files"):
         pipeline.gain(table, table.iloc[:1])
 
 
-# --- the pipeline ----------------------------------------------------------------------------------------------------------------
+# --- the pipeline
+
 
 def test_tuning_goes_on_and_is_read_and_never_sees_the_reference_when_applied(root, tmp_path, monkeypatch):
     model, files = models.new(), protocols.files(root, "dev")
     seen = []
-    monkeypatch.setattr(pipeline.Optimizer, "__init__", (lambda plain: lambda self, *a, **k: (seen.append(k["study_name"]), plain(self, *a, **k))[1])(pipeline.Optimizer.__init__))
+    monkeypatch.setattr(
+        pipeline.Optimizer,
+        "__init__",
+        (lambda plain: lambda self, *a, **k: (seen.append(k["study_name"]), plain(self, *a, **k))[1])(
+            pipeline.Optimizer.__init__
+        ),
+    )
     with monkeypatch.context() as broken:
         broken.setattr(pipeline, "Voiceprint", lambda kind: (_ for _ in ()).throw(KeyboardInterrupt()))
         pipeline._encoder.cache_clear()
@@ -233,15 +311,20 @@ def test_tuning_goes_on_and_is_read_and_never_sees_the_reference_when_applied(ro
     assert (tmp_path / "segmentation.journal").read_text().count(made_trials) == 2
     tuned = pipeline.tune(model, files, tmp_path, trials=(2, 2), progress=False)
     assert (tmp_path / "segmentation.journal").read_text().count(made_trials) == 2  # stage 1 was not done again
-    assert set(tuned["segmentation"]) == {"threshold", "min_duration_off"} and set(tuned["clustering"]) == {"method", "threshold", "min_cluster_size"}
+    assert set(tuned["segmentation"]) == {"threshold", "min_duration_off"} and set(tuned["clustering"]) == {
+        "method",
+        "threshold",
+        "min_cluster_size",
+    }
     seen.clear()
     assert pipeline.tune(model, files, tmp_path, trials=(2, 2), progress=False) == tuned and not seen
     with pytest.raises(runs.RunError, match="another tuning"):
         pipeline.tune(model, files, tmp_path, trials=(3, 2), progress=False)
     made = pipeline.pipeline(model, parameters=tuned)
     blind = {name: files[0][name] for name in ("uri", "waveform", "sample_rate")}
-    assert [list(found.itersegments()) for found in (pipeline.apply(made, files[0]), pipeline.apply(made, blind))][0] \
-        == list(pipeline.apply(made, blind).itersegments())
+    assert next(
+        list(found.itersegments()) for found in (pipeline.apply(made, files[0]), pipeline.apply(made, blind))
+    ) == list(pipeline.apply(made, blind).itersegments())
 
 
 def test_bad_recordings(root):
@@ -256,7 +339,8 @@ def test_bad_recordings(root):
             pipeline.diarize(made, np.ones(SR), num_speakers=number)
 
 
-# --- what it is good for -----------------------------------------------------------------------------------------------------
+# --- what it is good for
+
 
 def test_the_cleanest_seconds_are_those_alone():
     talk = annotation(("A", 0, 6), ("B", 5, 10), ("A", 12, 14))
@@ -288,8 +372,15 @@ def powerset_model():
 
     torch.manual_seed(0)
     model = models.PyanNet(**models.SMALL)
-    model.specifications = Specifications(problem=Problem.MONO_LABEL_CLASSIFICATION, resolution=Resolution.FRAME, duration=5.0, min_duration=5.0,
-                                          classes=["a", "b", "c"], powerset_max_classes=2, permutation_invariant=True)
+    model.specifications = Specifications(
+        problem=Problem.MONO_LABEL_CLASSIFICATION,
+        resolution=Resolution.FRAME,
+        duration=5.0,
+        min_duration=5.0,
+        classes=["a", "b", "c"],
+        powerset_max_classes=2,
+        permutation_invariant=True,
+    )
     model.build()
     return model.eval()
 
@@ -298,7 +389,11 @@ def test_a_folder_as_the_hub_lays_it_out_is_read(tmp_path):
     import lightning
 
     model = powerset_model()
-    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "pytorch-lightning_version": lightning.__version__}
+    checkpoint = {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": dict(model.hparams),
+        "pytorch-lightning_version": lightning.__version__,
+    }
     model.on_save_checkpoint(checkpoint)
     (tmp_path / "segmentation-3.0").mkdir()
     torch.save(checkpoint, tmp_path / "segmentation-3.0" / "pytorch_model.bin")
@@ -319,4 +414,7 @@ def test_a_model_that_answers_in_sets_of_speakers_goes_the_same_way(root, tmp_pa
     tuned = pipeline.tune(best, files, tmp_path / "tuning", trials=(2, 1), progress=False)
     assert set(tuned["segmentation"]) == {"min_duration_off"}
     for parameters in (tuned, pipeline.UNTUNED):  # those of the starter fit too, less the threshold it does not have
-        assert pipeline.score(pipeline.apply(pipeline.pipeline(best, parameters=parameters), files[0]), files[0])["DER"] > 0
+        assert (
+            pipeline.score(pipeline.apply(pipeline.pipeline(best, parameters=parameters), files[0]), files[0])["DER"]
+            > 0
+        )

@@ -1,4 +1,7 @@
-"""Annotation formats: each converter on a small file in its real form, RTTM and UEM there and back, and what is wrong with them named."""
+"""Annotation formats: each converter on a small file in its real form, RTTM and UEM there and back, and what is wrong
+with them named.
+"""
+
 import json
 
 import pytest
@@ -51,13 +54,53 @@ item []:
             xmax = 9.5
             text = ""
 """
-KOREAN = {"id": "SDRW2000000001", "metadata": {"title": "일상 대화", "creator": "국립국어원"}, "document": [{
-    "id": "SDRW2000000001.1", "metadata": {"speaker": [{"id": "SD2000001", "sex": "여성"}, {"id": "SD2000002", "sex": "남성"}]},
-    "utterance": [{"id": "SDRW2000000001.1.1.1", "form": "네", "original_form": "네", "speaker_id": "SD2000001", "start": 0.31, "end": 1.5, "note": ""},
-                  {"id": "SDRW2000000001.1.1.2", "form": "안녕", "original_form": "안녕", "speaker_id": "SD2000002", "start": 1.25, "end": 3.0, "note": ""},
-                  {"id": "SDRW2000000001.1.1.3", "form": "", "original_form": "", "speaker_id": "SD2000002", "start": 3.5, "end": 3.5, "note": ""}]}]}
-HUB = {"dataSet": {"dialogs": [{"speakerId": "1", "startTime": "00:00:00.500", "endTime": "00:00:02.000", "text": "네"},
-                               {"speakerId": "2", "startTime": "00:01:02.250", "endTime": "00:01:03.000", "text": "예"}]}}
+KOREAN = {
+    "id": "SDRW2000000001",
+    "metadata": {"title": "일상 대화", "creator": "국립국어원"},
+    "document": [
+        {
+            "id": "SDRW2000000001.1",
+            "metadata": {"speaker": [{"id": "SD2000001", "sex": "여성"}, {"id": "SD2000002", "sex": "남성"}]},
+            "utterance": [
+                {
+                    "id": "SDRW2000000001.1.1.1",
+                    "form": "네",
+                    "original_form": "네",
+                    "speaker_id": "SD2000001",
+                    "start": 0.31,
+                    "end": 1.5,
+                    "note": "",
+                },
+                {
+                    "id": "SDRW2000000001.1.1.2",
+                    "form": "안녕",
+                    "original_form": "안녕",
+                    "speaker_id": "SD2000002",
+                    "start": 1.25,
+                    "end": 3.0,
+                    "note": "",
+                },
+                {
+                    "id": "SDRW2000000001.1.1.3",
+                    "form": "",
+                    "original_form": "",
+                    "speaker_id": "SD2000002",
+                    "start": 3.5,
+                    "end": 3.5,
+                    "note": "",
+                },
+            ],
+        }
+    ],
+}
+HUB = {
+    "dataSet": {
+        "dialogs": [
+            {"speakerId": "1", "startTime": "00:00:00.500", "endTime": "00:00:02.000", "text": "네"},
+            {"speakerId": "2", "startTime": "00:01:02.250", "endTime": "00:01:03.000", "text": "예"},
+        ]
+    }
+}
 
 
 def near(turns):
@@ -67,7 +110,10 @@ def near(turns):
 def test_utterances_of_the_korean_corpora(tmp_path):
     path = tmp_path / "SDRW2000000001.json"
     path.write_text(json.dumps(KOREAN, ensure_ascii=False), encoding="utf-8")
-    assert near(rttm.from_json(path)) == [("SD2000001", 0.31, 1.5), ("SD2000002", 1.25, 3.0)]  # one without length holds no speech
+    assert near(rttm.from_json(path)) == [
+        ("SD2000001", 0.31, 1.5),
+        ("SD2000002", 1.25, 3.0),
+    ]  # one without length holds no speech
     path.write_text(json.dumps({**KOREAN, "document": KOREAN["document"] * 2}), encoding="utf-8")
     with pytest.raises(AnnotationError, match="2 documents"):
         rttm.from_json(path)
@@ -99,7 +145,9 @@ def test_audacity_labels(tmp_path):
         rttm.from_audacity(path)
 
 
-@pytest.mark.parametrize("text", ["speaker,start,end\nA,0,1.5\nB,1,2\n", "Start Time;Duration;Speaker\n0;1.5;A\n1;1;B\n"])
+@pytest.mark.parametrize(
+    "text", ["speaker,start,end\nA,0,1.5\nB,1,2\n", "Start Time;Duration;Speaker\n0;1.5;A\n1;1;B\n"]
+)
 def test_csv_with_end_or_duration(tmp_path, text):
     path = tmp_path / "turns.csv"
     path.write_text(text, encoding="utf-8-sig")
@@ -119,8 +167,10 @@ def test_a_csv_that_lacks_a_column_or_a_number_is_named(tmp_path):
 def test_converting_writes_rttm_and_uem(tmp_path):
     (tmp_path / "turns.csv").write_text("speaker,start,end\nA,0,1.5\nA,1.25,2\nB,1,2.125\n", encoding="utf-8")
     rttm.convert(tmp_path / "turns.csv", tmp_path / "talk.rttm", tmp_path / "talk.uem", seconds=10)
-    assert (tmp_path / "talk.rttm").read_text() == ("SPEAKER talk 1 0.000 2.000 <NA> <NA> A <NA> <NA>\n"
-                                                   "SPEAKER talk 1 1.000 1.125 <NA> <NA> B <NA> <NA>\n")
+    assert (
+        (tmp_path / "talk.rttm").read_text()
+        == "SPEAKER talk 1 0.000 2.000 <NA> <NA> A <NA> <NA>\nSPEAKER talk 1 1.000 1.125 <NA> <NA> B <NA> <NA>\n"
+    )
     assert rttm.read_rttm(tmp_path / "talk.rttm") == {"talk": [Turn("A", 0.0, 2.0), Turn("B", 1.0, 2.125)]}
     assert rttm.read_uem(tmp_path / "talk.uem") == {"talk": [(0.0, 10.0)]}
     with pytest.raises(AnnotationError, match="the recording ends at 1 s"):
@@ -129,10 +179,16 @@ def test_converting_writes_rttm_and_uem(tmp_path):
         rttm.convert(tmp_path / "turns.doc", tmp_path / "x.rttm", tmp_path / "x.uem")
 
 
-@pytest.mark.parametrize("line, what", [("SPEAKER talk 1 0.0", "expected `SPEAKER"), ("talk A 0 1", "expected `SPEAKER"),
-                                        ("SPEAKER talk 1 zero 1.0 <NA> <NA> A <NA> <NA>", "the start should be a number"),
-                                        ("SPEAKER talk 1 1.0 0.0 <NA> <NA> A <NA> <NA>", "a turn begins at 0 or later and lasts longer than 0 s"),
-                                        ("SPEAKER talk 1 nan 1.0 <NA> <NA> A <NA> <NA>", "the start should be a number")])
+@pytest.mark.parametrize(
+    "line, what",
+    [
+        ("SPEAKER talk 1 0.0", "expected `SPEAKER"),
+        ("talk A 0 1", "expected `SPEAKER"),
+        ("SPEAKER talk 1 zero 1.0 <NA> <NA> A <NA> <NA>", "the start should be a number"),
+        ("SPEAKER talk 1 1.0 0.0 <NA> <NA> A <NA> <NA>", "a turn begins at 0 or later and lasts longer than 0 s"),
+        ("SPEAKER talk 1 nan 1.0 <NA> <NA> A <NA> <NA>", "the start should be a number"),
+    ],
+)
 def test_a_malformed_rttm_line_is_named_with_its_number(tmp_path, line, what):
     path = tmp_path / "talk.rttm"
     path.write_text(";; a comment\nSPEAKER talk 1 0.0 1.0 <NA> <NA> A <NA> <NA>\n" + line + "\n", encoding="utf-8")
@@ -153,5 +209,7 @@ def test_reading_agrees_with_pyannote(tmp_path):
     turns = [Turn("A", 0.25, 2.0), Turn("B", 1.0, 3.125), Turn("A", 2.5, 4.0)]
     rttm.write_rttm(tmp_path / "talk.rttm", "talk", turns)
     theirs = load_rttm(tmp_path / "talk.rttm")["talk"]
-    assert [(name, round(segment.start, 3), round(segment.end, 3)) for segment, _, name in theirs.itertracks(yield_label=True)] \
-        == near(rttm.read_rttm(tmp_path / "talk.rttm")["talk"])
+    assert [
+        (name, round(segment.start, 3), round(segment.end, 3))
+        for segment, _, name in theirs.itertracks(yield_label=True)
+    ] == near(rttm.read_rttm(tmp_path / "talk.rttm")["talk"])

@@ -1,4 +1,5 @@
 """The committed starter of chapter 4: small, complete, and able to hear where somebody speaks."""
+
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "pretrained" / "diarization"
 
 def test_it_is_small_and_has_its_card_and_thresholds():
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 2e6
-    assert {"README.md", "config.json", "history.csv", "model.safetensors", "pipeline.json"} <= {path.name for path in FOLDER.iterdir()}
+    assert {"README.md", "config.json", "history.csv", "model.safetensors", "pipeline.json"} <= {
+        path.name for path in FOLDER.iterdir()
+    }
     parameters = pipeline.defaults(models.STARTER)
     (low, high), (least, most) = pipeline.SEARCH["threshold"], pipeline.SEARCH["min_cluster_size"]
     assert 0 < parameters["segmentation"]["threshold"] < 1 and low <= parameters["clustering"]["threshold"] <= high
@@ -25,4 +28,7 @@ def test_it_hears_where_somebody_speaks():
     with torch.no_grad():
         anybody = models.load()(torch.from_numpy(wave)[None, None])[0].amax(-1).numpy()
     frames = len(anybody)
-    assert anybody[int(0.45 * frames): int(0.75 * frames)].mean() > 0.8 and anybody[int(0.05 * frames): int(0.35 * frames)].mean() < 0.3
+    assert (
+        anybody[int(0.45 * frames) : int(0.75 * frames)].mean() > 0.8
+        and anybody[int(0.05 * frames) : int(0.35 * frames)].mean() < 0.3
+    )

@@ -1,4 +1,5 @@
 """Failures are numbers: each is zero or low where nothing is wrong and high where we put the failure in ourselves."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,7 +54,9 @@ def test_kurtosis_rises_with_isolated_specks_and_not_with_plain_noise(pair):
 
 class Items(torch.utils.data.Dataset):
     def __init__(self, count=7, samples=SR):
-        self.waves = torch.from_numpy(np.random.default_rng(2).standard_normal((count, 3, samples)).astype(np.float32) * 0.1)
+        self.waves = torch.from_numpy(
+            np.random.default_rng(2).standard_normal((count, 3, samples)).astype(np.float32) * 0.1
+        )
 
     def __len__(self):
         return len(self.waves)
@@ -67,15 +70,18 @@ def test_long_mixtures_join_one_speaker_and_cut_the_lead():
     items = Items()
     long = failures.join(items, list("aabbbab"), count=3, pieces=2, lead=0.5)
     assert len(long) == 3 and all(len(item["mix"]) == 1.5 * SR for item in long)
-    first = np.concatenate([items[0]["mix"], items[1]["mix"]])[SR // 2:]
+    first = np.concatenate([items[0]["mix"], items[1]["mix"]])[SR // 2 :]
     np.testing.assert_array_equal(long[0]["mix"], first)
-    np.testing.assert_array_equal(long[2]["target"], np.concatenate([items[5]["target"], items[0]["target"]])[SR // 2:])
+    np.testing.assert_array_equal(
+        long[2]["target"], np.concatenate([items[5]["target"], items[0]["target"]])[SR // 2 :]
+    )
     alone = failures.join(items, None, count=2, pieces=2)
-    np.testing.assert_array_equal(alone[1]["mix"], np.concatenate([items[1]["mix"]] * 2)[SR // 2:])
+    np.testing.assert_array_equal(alone[1]["mix"], np.concatenate([items[1]["mix"]] * 2)[SR // 2 :])
 
 
 class Seamy:
     """Stands for a model whose chunks jump in sign where they meet, unless they overlap."""
+
     chunk = SR
 
     def extract(self, mix, enrollment, sr=SR, overlap=0.0):
@@ -109,5 +115,10 @@ def test_absent_compares_the_right_enrollment_with_one_of_somebody_who_does_not_
     assert len(table) == 4 and set(waves) == {(1, "present"), (1, "absent"), (2, "present"), (2, "absent")}
     means = table.groupby("case")["level_db"].mean()
     assert means["present"] == pytest.approx(0, abs=1e-3) and means["absent"] == pytest.approx(-20, abs=1e-2)
-    assert failures.separability(table[table["case"] == "absent"]["level_db"], table[table["case"] == "present"]["level_db"]) == 1
+    assert (
+        failures.separability(
+            table[table["case"] == "absent"]["level_db"], table[table["case"] == "present"]["level_db"]
+        )
+        == 1
+    )
     assert failures.separability([1, 1], [1, 1]) == 0.5

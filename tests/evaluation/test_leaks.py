@@ -1,4 +1,8 @@
-"""The demonstration of what a leak does: equal training sets but for the leak, and nothing asked that was trained on."""
+"""The demonstration of what a leak does:
+
+equal training sets but for the leak, and nothing asked that was trained on.
+"""
+
 import numpy as np
 import pytest
 import torch
@@ -35,8 +39,12 @@ def test_same_seed_same_answer_and_the_global_random_state_is_left_alone(voices,
 
 def test_what_is_asked_was_not_taught(voices, small, monkeypatch):
     taught, asked = [], []
-    monkeypatch.setattr(leaks, "_recogniser", lambda sets, seed: taught.append(np.concatenate(sets)) or (lambda features: features))
-    monkeypatch.setattr(leaks, "_answers", lambda directions, people: asked.append(np.concatenate(list(people.values()))) or [1.0] * 9)
+    monkeypatch.setattr(
+        leaks, "_recogniser", lambda sets, seed: taught.append(np.concatenate(sets)) or (lambda features: features)
+    )
+    monkeypatch.setattr(
+        leaks, "_answers", lambda directions, people: asked.append(np.concatenate(list(people.values()))) or [1.0] * 9
+    )
     leaks.compare(voices, networks=1)
     for known, questions in zip(taught, asked):
         assert not {row.tobytes() for row in known} & {row.tobytes() for row in questions}

@@ -1,4 +1,5 @@
 """ConVoiFilter against the public implementation's numbers, and its contracts: checkpoints, embedding, extraction."""
+
 import csv
 import json
 import warnings
@@ -15,9 +16,22 @@ from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.models.resampling import to_rate
 
 GOLDEN = Path(__file__).parent / "golden"
-ENH_ARGS = {"encoder_conf": {"n_fft": 512, "hop_length": 128}, "xvector_emb_dim": 512, "separator": "conformer_voice_filter",
-            "separator_conf": {"num_spk": 1, "adim": 64, "aheads": 4, "layers": 2, "linear_units": 96, "positionwise_layer_type": "conv1d",
-                               "dropout_rate": 0.1, "nonlinear": "relu", "conformer_enc_kernel_size": 5}}
+ENH_ARGS = {
+    "encoder_conf": {"n_fft": 512, "hop_length": 128},
+    "xvector_emb_dim": 512,
+    "separator": "conformer_voice_filter",
+    "separator_conf": {
+        "num_spk": 1,
+        "adim": 64,
+        "aheads": 4,
+        "layers": 2,
+        "linear_units": 96,
+        "positionwise_layer_type": "conv1d",
+        "dropout_rate": 0.1,
+        "nonlinear": "relu",
+        "conformer_enc_kernel_size": 5,
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +67,15 @@ def test_loss_and_every_gradient_are_the_public_ones(model, golden):
     pad = torch.nn.functional.pad
     padded = [pad(wave, (0, 160000 - len(wave)))[None] for wave in (mix, target)]
     model.zero_grad()
-    loss = model(padded[0], lengths=torch.tensor([len(mix)]), embedding=model.embed(enrollment).detach(), target=padded[1]).loss
+    loss = model(
+        padded[0], lengths=torch.tensor([len(mix)]), embedding=model.embed(enrollment).detach(), target=padded[1]
+    ).loss
     loss.backward()
     assert loss.item() == pytest.approx(float(golden["loss"]), rel=1e-4)
     norms = {name: parameter.grad.norm().item() for name, parameter in model.named_parameters()}
     assert set(norms) == set(golden["grad_names"])
-    # where a normalisation right after makes the true gradient zero, what is left is rounding: those few get an absolute floor,
+    # where a normalisation right after makes the true gradient zero, what is left is rounding: those few get an
+    # absolute floor,
     # a higher one in the x-vector's front, where CPUs that sum in another order differ by up to 1e-5
     for name, norm in zip(golden["grad_names"], golden["grad_norms"]):
         front = "sincnet" in name
@@ -81,8 +98,8 @@ def test_lengths_hide_what_is_padded(model):
     with torch.no_grad():
         alone = model(mix[None], embedding=embedding, target=target[None])
         both = model(torch.stack([long, long]), lengths=[len(mix), len(long)], embedding=embedding.repeat(2, 1))
-    assert torch.allclose(both.est[0, : len(mix)], alone.est[0], atol=1e-5) and not both.est[0, len(mix):].any()
-    assert both.est[1, len(mix):].any()
+    assert torch.allclose(both.est[0, : len(mix)], alone.est[0], atol=1e-5) and not both.est[0, len(mix) :].any()
+    assert both.est[1, len(mix) :].any()
 
 
 def test_fill_repeats_a_wave_where_the_public_graph_puts_zeros(model):
@@ -93,8 +110,12 @@ def test_fill_repeats_a_wave_where_the_public_graph_puts_zeros(model):
         known = again.embed(enrollment)
         assert torch.allclose(known, model.embed(enrollment.repeat(2)[:80000]), atol=1e-5)
         assert not torch.allclose(known, model.embed(enrollment), atol=1e-2)
-        both = torch.nn.functional.pad(torch.stack([enrollment, enrollment]), (0, 50000))  # in a batch beside longer ones the same
-        assert torch.allclose(again.embed(both, lengths=[len(enrollment), len(enrollment) + 50000])[0], known[0], atol=1e-5)
+        both = torch.nn.functional.pad(
+            torch.stack([enrollment, enrollment]), (0, 50000)
+        )  # in a batch beside longer ones the same
+        assert torch.allclose(
+            again.embed(both, lengths=[len(enrollment), len(enrollment) + 50000])[0], known[0], atol=1e-5
+        )
         whole = again(mix[None], embedding=known).est[0]
         padded = torch.nn.functional.pad(mix, (0, 90000))[None]
         assert torch.allclose(again(padded, lengths=[len(mix)], embedding=known).est[0, : len(mix)], whole, atol=1e-5)
@@ -114,8 +135,16 @@ def test_attention_by_distance_equals_the_plain_sum():
     out = torch.zeros(5, 2, 8)
     for head in range(2):
         for i in range(5):
-            scores = torch.stack([((q[i, head] + attention.pos_bias_u[head]) @ k[j, head]
-                                   + (q[i, head] + attention.pos_bias_v[head]) @ p[4 - (i - j), head]) / 8**0.5 for j in range(5)])
+            scores = torch.stack(
+                [
+                    (
+                        (q[i, head] + attention.pos_bias_u[head]) @ k[j, head]
+                        + (q[i, head] + attention.pos_bias_v[head]) @ p[4 - (i - j), head]
+                    )
+                    / 8**0.5
+                    for j in range(5)
+                ]
+            )
             out[i, head] = scores.softmax(0) @ v[:, head]
     assert torch.allclose(attention(x, positions)[0], attention.linear_out(out.reshape(5, 16)), atol=1e-5)
     by_distance = torch.arange(4, -5, -1.0).expand(1, 1, 5, 9)
@@ -140,8 +169,13 @@ def test_saved_models_come_back_bit_equal(model, tmp_path):
 def test_public_format_at_full_size(tmp_path):
     """config.json with nested enh_args beside pytorch_model.bin, as the public checkpoint comes."""
     sizes = {**ENH_ARGS["separator_conf"], "adim": 1024, "aheads": 8, "layers": 4, "linear_units": 896}
-    config = {"model_type": "voicefilter", "sample_rate": 16000, "enh_chunk_size": 5, "audio_max_lengh": 15,
-              "enh_args": {**ENH_ARGS, "separator_conf": sizes}}
+    config = {
+        "model_type": "voicefilter",
+        "sample_rate": 16000,
+        "enh_chunk_size": 5,
+        "audio_max_lengh": 15,
+        "enh_args": {**ENH_ARGS, "separator_conf": sizes},
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     full = ConVoiFilter(ConVoiFilterConfig())
     torch.save(full.state_dict(), tmp_path / "pytorch_model.bin")
@@ -151,11 +185,17 @@ def test_public_format_at_full_size(tmp_path):
     assert torch.equal(again.state_dict()[name], full.state_dict()[name])
 
 
-@pytest.mark.parametrize("spoil, said", [
-    (lambda state: state.pop("filter_condition_transform.bias"), "missing filter_condition_transform.bias"),
-    (lambda state: state.update(extra=torch.ones(1)), "unexpected extra"),
-    (lambda state: state.update({"filter_condition_transform.bias": torch.ones(3)}), r"filter_condition_transform.bias is \(3,\)"),
-])
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (lambda state: state.pop("filter_condition_transform.bias"), "missing filter_condition_transform.bias"),
+        (lambda state: state.update(extra=torch.ones(1)), "unexpected extra"),
+        (
+            lambda state: state.update({"filter_condition_transform.bias": torch.ones(3)}),
+            r"filter_condition_transform.bias is \(3,\)",
+        ),
+    ],
+)
 def test_a_checkpoint_that_does_not_fit_is_named(model, tmp_path, spoil, said):
     model.config.save_pretrained(tmp_path)
     state = dict(model.state_dict())
@@ -214,7 +254,10 @@ def test_cross_fade_leaves_no_seam(model):
 def test_several_speeds_give_the_mean_of_their_estimates(model):
     mix, _, enrollment = (wave.numpy() for wave in signals(mix_seconds=7.3))
     slow, rate = 13440, 16000
-    heard = [torch.from_numpy(to_rate(piece, slow, rate))[None] for piece in (np.pad(mix, (0, 80000 * 2 - len(mix)))[:80000], enrollment)]
+    heard = [
+        torch.from_numpy(to_rate(piece, slow, rate))[None]
+        for piece in (np.pad(mix, (0, 80000 * 2 - len(mix)))[:80000], enrollment)
+    ]
     with torch.no_grad():
         at_slow = to_rate(model.separate(heard[0], model.embed(heard[1]))[0].numpy(), rate, slow)
     mean = model.extract(mix, enrollment, speeds=(1.0, 0.84))
@@ -237,11 +280,17 @@ def test_other_speeds_keep_time(model, speed):
     assert np.abs(est - mix)[800:-800].max() < 0.01
 
 
-@pytest.mark.parametrize("mix, enrollment, said", [
-    (np.ones(16000), np.zeros(0), "enrollment: empty"), (np.ones(16000), np.zeros(48000), "enrollment: silent"),
-    (np.ones(16000), np.ones(8000), "enrollment: 0.50 s is too short"), (np.full(16000, np.nan), np.ones(48000), "mix: holds NaN"),
-    (np.zeros(0), np.ones(48000), "mix: empty"), (np.ones((2, 3, 4)), np.ones(48000), "mix: expected"),
-])
+@pytest.mark.parametrize(
+    "mix, enrollment, said",
+    [
+        (np.ones(16000), np.zeros(0), "enrollment: empty"),
+        (np.ones(16000), np.zeros(48000), "enrollment: silent"),
+        (np.ones(16000), np.ones(8000), "enrollment: 0.50 s is too short"),
+        (np.full(16000, np.nan), np.ones(48000), "mix: holds NaN"),
+        (np.zeros(0), np.ones(48000), "mix: empty"),
+        (np.ones((2, 3, 4)), np.ones(48000), "mix: expected"),
+    ],
+)
 def test_bad_input_to_extract_is_named(model, mix, enrollment, said):
     with pytest.raises(ValueError, match=said):
         model.extract(mix, enrollment)
@@ -265,15 +314,23 @@ def test_embedding_or_enrollment_but_not_both(model):
 
 
 def test_log_front_keeps_the_long_term_spectrum_that_the_public_front_takes_away():
-    """A wave coloured by a filter, and the same wave plain: one embedding by the public front, two by the other; names are the same."""
+    """A wave coloured by a filter, and the same wave plain: one embedding by the public front, two by the other; names
+    are the same.
+    """
     torch.manual_seed(0)
     sizes = dict(adim=16, aheads=2, layers=1, linear_units=16, xvector_dim=8, xvector_channels=16, xvector_pool=16)
-    public, log = ConVoiFilter(ConVoiFilterConfig(**sizes)).eval(), ConVoiFilter(ConVoiFilterConfig(**sizes, xvector_front="log")).eval()
+    public, log = (
+        ConVoiFilter(ConVoiFilterConfig(**sizes)).eval(),
+        ConVoiFilter(ConVoiFilterConfig(**sizes, xvector_front="log")).eval(),
+    )
     log.load_state_dict(public.state_dict())
     wave = torch.randn(2, 32000)
     spectrum = torch.fft.rfft(wave)
     coloured = torch.fft.irfft(spectrum * torch.linspace(2, 0.1, spectrum.shape[1]), n=32000)
-    first = {name: [model.xvector_model.sincnet(x).mean(-1) for x in (wave, coloured)] for name, model in (("public", public), ("log", log))}
+    first = {
+        name: [model.xvector_model.sincnet(x).mean(-1) for x in (wave, coloured)]
+        for name, model in (("public", public), ("log", log))
+    }
     moved = {name: (a - b).abs().mean().item() for name, (a, b) in first.items()}
     assert moved["log"] > 3 * moved["public"]
     with pytest.raises(ValueError, match="xvector_front must be"):
@@ -282,15 +339,28 @@ def test_log_front_keeps_the_long_term_spectrum_that_the_public_front_takes_away
 
 def test_forms_of_attention_agree_in_value_and_gradient(monkeypatch):
     torch.manual_seed(0)
-    model = ConVoiFilter(ConVoiFilterConfig(adim=32, aheads=4, layers=2, linear_units=16, xvector_dim=8, xvector_channels=16, xvector_pool=16,
-                                            enh_chunk_size=0.5)).eval()
+    model = ConVoiFilter(
+        ConVoiFilterConfig(
+            adim=32,
+            aheads=4,
+            layers=2,
+            linear_units=16,
+            xvector_dim=8,
+            xvector_channels=16,
+            xvector_pool=16,
+            enh_chunk_size=0.5,
+        )
+    ).eval()
     waves, found = torch.randn(3, 2, 8000), {}
     for form in ("plain", "fused"):
         monkeypatch.setattr(RelativeAttention, "form", form)
         model.zero_grad()
         output = model(waves[0], enrollment=waves[1], target=waves[2])
         output.loss.backward()
-        found[form] = output.est.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        found[form] = (
+            output.est.detach(),
+            torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]),
+        )
     for plain, fused in zip(*found.values()):
         torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
     assert found["plain"][1].abs().sum() > 0

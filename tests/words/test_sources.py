@@ -1,4 +1,7 @@
-"""Chapter 5's data on made words: sources and their splits, the pool, mixtures whose parts are known, the competition's folder, bad input."""
+"""Chapter 5's data on made words: sources and their splits, the pool, mixtures whose parts are known, the competition's
+folder, bad input.
+"""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,9 +29,20 @@ def table(tmp_path_factory):
     for number, (speaker, split) in enumerate((("t1", "Train"), ("t2", "Train"), ("v", "Val"), ("e", "Test"))):
         for k, word in enumerate(NAMES):
             random = np.random.default_rng((number, k))
-            wave = np.concatenate([np.zeros(3200), syllables(random, 100 + 30 * k, 0.3 + 0.25 * k), np.zeros(4800)]).astype(np.float32)
+            wave = np.concatenate(
+                [np.zeros(3200), syllables(random, 100 + 30 * k, 0.3 + 0.25 * k), np.zeros(4800)]
+            ).astype(np.float32)
             audio.write(folder / f"{speaker}_{word}.flac", wave)
-            rows.append(dict(word=word, speaker=speaker, path=str(folder / f"{speaker}_{word}.flac"), split=split, language="xx", licence="own"))
+            rows.append(
+                dict(
+                    word=word,
+                    speaker=speaker,
+                    path=str(folder / f"{speaker}_{word}.flac"),
+                    split=split,
+                    language="xx",
+                    licence="own",
+                )
+            )
     table = pd.DataFrame(rows)
     table.attrs["words"] = NAMES
     return table
@@ -39,53 +53,95 @@ def pool(table):
     return sources.pool(table, "Train")
 
 
-# --- where words come from ------------------------------------------------------------------------------------------------------
+# --- where words come from
+
 
 def origin(inside):
     return f"/usr/share/asterisk/sounds/{inside}"
 
 
-@pytest.mark.parametrize("inside, word", [
-    ("en_US_f_Allison/phonetic/a_p.g722", "alfa"), ("it_IT_f_Menardi/phonetic/ICAO/z_p.wav", "zulu"), ("fr/phonetic/x_p.gsm", "x-ray"),
-    ("it_IT_f_Menardi/phonetic/a_p.wav", None), ("it_IT_m_Carlo/phonetic/a_p.g722", None),  # "a come Ancona"
-    ("es_MX_f_Allison/phonetic/c_p.g722", None), ("es_MX_f_Allison/phonetic/d_p.g722", "delta"),  # "Carlos", "Delta"
-    ("ru_RU_f_IvrvoiceRU/phonetic/n_p.g722", None),  # noyabr
-    ("it_IT_m_Carlo/digits/0.g722", "zero"), ("es/digits/0.gsm", None), ("es/digits/million.gsm", "million"),
-    ("en_US_f_Allison/digits/1.g722", None), ("en_US_f_Allison/phonetic/9_p.g722", None)])
+@pytest.mark.parametrize(
+    "inside, word",
+    [
+        ("en_US_f_Allison/phonetic/a_p.g722", "alfa"),
+        ("it_IT_f_Menardi/phonetic/ICAO/z_p.wav", "zulu"),
+        ("fr/phonetic/x_p.gsm", "x-ray"),
+        ("it_IT_f_Menardi/phonetic/a_p.wav", None),
+        ("it_IT_m_Carlo/phonetic/a_p.g722", None),  # "a come Ancona"
+        ("es_MX_f_Allison/phonetic/c_p.g722", None),
+        ("es_MX_f_Allison/phonetic/d_p.g722", "delta"),  # "Carlos", "Delta"
+        ("ru_RU_f_IvrvoiceRU/phonetic/n_p.g722", None),  # noyabr
+        ("it_IT_m_Carlo/digits/0.g722", "zero"),
+        ("es/digits/0.gsm", None),
+        ("es/digits/million.gsm", "million"),
+        ("en_US_f_Allison/digits/1.g722", None),
+        ("en_US_f_Allison/phonetic/9_p.g722", None),
+    ],
+)
 def test_which_file_holds_which_international_word(inside, word):
     assert sources._international(origin(inside)) == word
 
 
-@pytest.mark.parametrize("place, word", [
-    ("ktuberling/sounds/gl/moon_hotel.ogg", "hotel"), ("ktuberling/sounds/en/moon_hotel.ogg", None), ("klettres/lt/syllab/kilo.ogg", "kilo"),
-    ("tuxpaint/stamps/symbols/math/operators/op0_plus_desc_bg.ogg", "plus"), ("tuxpaint/stamps/symbols/math/operators/op0_plus_desc_ro.ogg", None)])
+@pytest.mark.parametrize(
+    "place, word",
+    [
+        ("ktuberling/sounds/gl/moon_hotel.ogg", "hotel"),
+        ("ktuberling/sounds/en/moon_hotel.ogg", None),
+        ("klettres/lt/syllab/kilo.ogg", "kilo"),
+        ("tuxpaint/stamps/symbols/math/operators/op0_plus_desc_bg.ogg", "plus"),
+        ("tuxpaint/stamps/symbols/math/operators/op0_plus_desc_ro.ogg", None),
+    ],
+)
 def test_other_packages_lend_words_to_held_out_voices_alone(place, word):
     assert sources._international(f"/usr/share/{place}") == word
 
 
-@pytest.mark.parametrize("inside, word", [("fr/digits/0.gsm", "fr zéro"), ("es_MX_f_Allison/digits/7.g722", "es siete"), ("it_IT_m_Carlo/digits/3.g722", "it tre"),
-                                          ("it_IT_m_Carlo/digits/30.g722", None), ("en_US_f_Allison/digits/3.g722", None)])
+@pytest.mark.parametrize(
+    "inside, word",
+    [
+        ("fr/digits/0.gsm", "fr zéro"),
+        ("es_MX_f_Allison/digits/7.g722", "es siete"),
+        ("it_IT_m_Carlo/digits/3.g722", "it tre"),
+        ("it_IT_m_Carlo/digits/30.g722", None),
+        ("en_US_f_Allison/digits/3.g722", None),
+    ],
+)
 def test_which_file_holds_which_digit(inside, word):
     assert sources._digit(origin(inside)) == word
 
 
 def test_vocabularies_hold_thirty_different_words():
-    assert {name: len(set(found)) for name, found in sources.VOCABULARIES.items()} == {"international": 30, "digits": 30}
+    assert {name: len(set(found)) for name, found in sources.VOCABULARIES.items()} == {
+        "international": 30,
+        "digits": 30,
+    }
 
 
 def test_the_held_out_voice_validates_and_teaches_nothing():
-    rows = [("asterisk-ru", "ru_RU_f_IvrvoiceRU/phonetic/a_p.g722", "Train"), ("asterisk-june", "fr_CA_f_June/phonetic/a_p.g722", "Train"),
-            ("asterisk-armelle", "fr/phonetic/a_p.gsm", "Test"), ("other", "/usr/share/tuxpaint/a_p.ogg", "Train")]
-    voices = pd.DataFrame([dict(speaker=s, origin=origin(o), split=split, path=o, language="xx", licence="") for s, o, split in rows])
+    rows = [
+        ("asterisk-ru", "ru_RU_f_IvrvoiceRU/phonetic/a_p.g722", "Train"),
+        ("asterisk-june", "fr_CA_f_June/phonetic/a_p.g722", "Train"),
+        ("asterisk-armelle", "fr/phonetic/a_p.gsm", "Test"),
+        ("other", "/usr/share/tuxpaint/a_p.ogg", "Train"),
+    ]
+    voices = pd.DataFrame(
+        [dict(speaker=s, origin=origin(o), split=split, path=o, language="xx", licence="") for s, o, split in rows]
+    )
     found = sources.debian_words("international", voices)
-    assert dict(zip(found["speaker"], found["split"])) == {"asterisk-ru": "Val", "asterisk-june": "Train", "asterisk-armelle": "Test"}
+    assert dict(zip(found["speaker"], found["split"])) == {
+        "asterisk-ru": "Val",
+        "asterisk-june": "Train",
+        "asterisk-armelle": "Test",
+    }
 
 
 def speech_commands(root, people=8, lists=True):
     folder = root / "SpeechCommands" / "speech_commands_v0.01"
     for word in ("yes", "no"):
         for person in range(people):
-            audio.write(folder / word / f"{person:08x}_nohash_0.wav", syllables(np.random.default_rng(person), 120, 1.0))
+            audio.write(
+                folder / word / f"{person:08x}_nohash_0.wav", syllables(np.random.default_rng(person), 120, 1.0)
+            )
     audio.write(folder / "_background_noise_" / "hum.wav", np.zeros(SR))
     if lists:
         (folder / "validation_list.txt").write_text("yes/00000000_nohash_0.wav\n")
@@ -97,7 +153,9 @@ def test_speech_commands_are_split_by_speaker(tmp_path):
     speech_commands(tmp_path)
     table = sources.load("speech_commands", tmp_path)
     assert table.attrs["words"] == ["no", "yes"] and len(table) == 16
-    assert set(table.loc[table["speaker"] == "00000000", "split"]) == {"Val"}, "the list names one file, but the person is one"
+    assert set(table.loc[table["speaker"] == "00000000", "split"]) == {"Val"}, (
+        "the list names one file, but the person is one"
+    )
     assert set(table.loc[table["speaker"] == "00000001", "split"]) == {"Test"}
     assert len(sources.pool(table, "Train")) == 12
 
@@ -126,7 +184,8 @@ def test_bad_sources_are_named(tmp_path, table):
         sources.check(mixed)
 
 
-# --- the pool and the mixtures --------------------------------------------------------------------------------------------------
+# --- the pool and the mixtures
+
 
 def test_a_word_is_trimmed_levelled_and_ends_at_four_kilohertz(pool):
     wave = pool.waves(0)[0]
@@ -161,7 +220,9 @@ def test_a_clip_is_the_sum_of_its_parts_with_the_energies_of_its_label(pool):
         clip, parts, shares = wm.mix(pool, plan)
         assert np.allclose(parts.sum(0), clip, atol=1e-6) and np.abs(clip).max() < 1
         energy = np.square(parts).sum(1)
-        assert np.allclose(energy / energy.sum(), plan.shares, atol=1e-4), "a word cut at the clip's end has its share all the same"
+        assert np.allclose(energy / energy.sum(), plan.shares, atol=1e-4), (
+            "a word cut at the clip's end has its share all the same"
+        )
         assert np.isclose(shares.sum(), 1) and 2 <= (shares > 0).sum() == len(plan.numbers) <= 4
         assert np.allclose(shares[pool.word[plan.numbers]], plan.shares, atol=1e-6)
 
@@ -196,10 +257,13 @@ def test_more_words_than_there_are_is_an_error(pool):
 
 def test_moving_a_clip_loses_what_leaves_it():
     clip = np.arange(10, dtype=np.float32)
-    assert wm.moved(clip, 3).tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5, 6] and wm.moved(clip, -8).tolist() == [8, 9] + [0] * 8
+    assert (
+        wm.moved(clip, 3).tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5, 6] and wm.moved(clip, -8).tolist() == [8, 9] + [0] * 8
+    )
 
 
-# --- the competition's folder ------------------------------------------------------------------------------------------------------
+# --- the competition's folder
+
 
 @pytest.fixture
 def folder(tmp_path, pool):
@@ -210,7 +274,9 @@ def folder(tmp_path, pool):
 def test_the_folder_reads_back_as_it_was_written(folder, pool):
     clips, shares = wm.Mixtures(pool, 6, seed=1).stacked()
     train, test = word_clips.open_competition(folder)
-    assert train.words == NAMES and np.allclose(train.shares, shares, atol=1e-5) and len(test) == 3 and test.shares is None
+    assert (
+        train.words == NAMES and np.allclose(train.shares, shares, atol=1e-5) and len(test) == 3 and test.shares is None
+    )
     assert np.abs(word_clips.read_clips(train.paths) - clips).max() < 1e-4
     kept, held = word_clips.split_by_clip(train, 0.34)
     assert len(held) == 2 and sorted(kept.ids + held.ids, key=int) == train.ids
@@ -241,10 +307,14 @@ def test_an_interrupted_computation_leaves_nothing_behind(folder, monkeypatch):
 
 
 def test_the_submission_has_the_answer_files_columns_and_rows_that_sum_to_one(folder, tmp_path):
-    train, test = word_clips.open_competition(folder)
+    _train, test = word_clips.open_competition(folder)
     word_clips.submission(WordCNN(5), test, tmp_path / "submission.csv", batch=2, progress=False)
     table = pd.read_csv(tmp_path / "submission.csv")
-    assert list(table.columns) == list(pd.read_csv(folder / "train_answer.csv").columns) and table["id"].tolist() == [1, 2, 3]
+    assert list(table.columns) == list(pd.read_csv(folder / "train_answer.csv").columns) and table["id"].tolist() == [
+        1,
+        2,
+        3,
+    ]
     assert np.allclose(table[NAMES].sum(axis=1), 1, atol=1e-6)
 
 
@@ -255,18 +325,27 @@ def test_other_lengths_and_rates_are_fitted_and_said_once(folder, capsys):
     clips = word_clips.read_clips(sorted((folder / "train").glob("*.wav")))
     said = capsys.readouterr().out
     assert clips.shape == (6, SR) and np.allclose(clips[0], wave[4000:20000], atol=1e-3)
-    assert said.count("\n") == 3 and "cut to its middle second" in said and "padded" in said and "8000 Hz resampled" in said and "00001.wav" in said
+    assert (
+        said.count("\n") == 3
+        and "cut to its middle second" in said
+        and "padded" in said
+        and "8000 Hz resampled" in said
+        and "00001.wav" in said
+    )
 
 
-@pytest.mark.parametrize("break_it, message", [
-    (lambda f: (f / "train_answer.csv").unlink(), "no such file"),
-    (lambda f: edit(f, lambda t: t.assign(alfa=t["alfa"] + (t["id"] == 3) * 0.5)), "row of id 3 .line 4. sums to"),
-    (lambda f: edit(f, lambda t: t.assign(zulu=0.0)), "no clip holds zulu"),
-    (lambda f: (f / "train" / "00002.wav").unlink(), "1 rows have no clip .*: 2"),
-    (lambda f: audio.write(f / "train" / "00099.wav", np.zeros(SR)), "1 clips have no row .*: 00099.wav"),
-    (lambda f: edit(f, lambda t: t.assign(id=[1, 1, 3, 4, 5, 6])), "an id stands twice: 1"),
-    (lambda f: [path.unlink() for path in (f / "test").glob("*.wav")], "test: no wav files"),
-])
+@pytest.mark.parametrize(
+    "break_it, message",
+    [
+        (lambda f: (f / "train_answer.csv").unlink(), "no such file"),
+        (lambda f: edit(f, lambda t: t.assign(alfa=t["alfa"] + (t["id"] == 3) * 0.5)), "row of id 3 .line 4. sums to"),
+        (lambda f: edit(f, lambda t: t.assign(zulu=0.0)), "no clip holds zulu"),
+        (lambda f: (f / "train" / "00002.wav").unlink(), "1 rows have no clip .*: 2"),
+        (lambda f: audio.write(f / "train" / "00099.wav", np.zeros(SR)), "1 clips have no row .*: 00099.wav"),
+        (lambda f: edit(f, lambda t: t.assign(id=[1, 1, 3, 4, 5, 6])), "an id stands twice: 1"),
+        (lambda f: [path.unlink() for path in (f / "test").glob("*.wav")], "test: no wav files"),
+    ],
+)
 def test_a_broken_folder_is_one_error_that_names_what_and_where(folder, break_it, message):
     break_it(folder)
     with pytest.raises(sources.WordsError, match=message):
