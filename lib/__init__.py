@@ -1,13 +1,31 @@
-"""Make `torchaudio` importable beside a CPU build of PyTorch; nothing else.
+"""Make `torchaudio` importable beside a CPU build of PyTorch, and say in one sentence which package is missing.
 
 The Linux wheel of torchaudio is linked against CUDA. Beside a CPU build of PyTorch its import fails, and with it
 `from transformers import Trainer`. What this project uses of torchaudio is plain Python, so where the compiled
 extension cannot be loaded a stand-in says so in torchaudio's own terms. Where the real extension loads, it is used.
 """
 
+import contextlib
 import importlib
 import sys
 import types
+
+
+@contextlib.contextmanager
+def extras():
+    """Around imports of what `requirements-extras.txt` lists: a package that is missing is named with the command.
+
+    Raises ModuleNotFoundError, one sentence, in place of the import's own.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "lib":
+            raise
+        raise ModuleNotFoundError(
+            f"This needs the package {error.name}, which is not installed: pip install -r requirements-extras.txt",
+            name=error.name,
+        ) from None
 
 
 def _stand_in():

@@ -217,7 +217,7 @@ def _package(module, name):
         hint = (
             "the release made for the torch that is here, from the same index"
             if module == "torchvision"
-            else "pip install -r requirements.txt"
+            else "pip install -r requirements-extras.txt"
         )
         raise BackboneError(
             f"{name} needs the package {module}, which does not load here ({type(error).__name__}: {error}). Install it"

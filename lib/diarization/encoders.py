@@ -10,10 +10,10 @@ import warnings
 import torch
 
 import lib.diarization.models  # noqa: F401  (imports pyannote without its remarks and reports)
-from lib import backbones, mels
+from lib import backbones, extras, mels
 from lib.runs import place
 
-with warnings.catch_warnings():
+with extras(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pyannote.audio import Model
 

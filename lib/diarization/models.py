@@ -12,14 +12,14 @@ import os
 import warnings
 from pathlib import Path
 
+from lib import extras  # lib makes torchaudio importable, which pyannote wants
+
 os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "false")
-with warnings.catch_warnings():
+with extras(), warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torchcodec without FFmpeg
     from pyannote.audio import Model
     from pyannote.audio.core.task import Problem, Resolution, Specifications
     from pyannote.audio.models.segmentation import PyanNet
-
-    import lib  # noqa: F401  (makes torchaudio importable)
 
 import numpy as np
 import torch
@@ -222,7 +222,8 @@ def augmentation(noise=True, room=True, gain=True, rooms=12, seed=0, chance=0.5)
 
     Each is applied to a window with `chance`. Labels stay, because responses begin with the direct sound.
     """
-    from torch_audiomentations import AddColoredNoise, ApplyImpulseResponse, Compose, Gain
+    with extras():
+        from torch_audiomentations import AddColoredNoise, ApplyImpulseResponse, Compose, Gain
 
     class Room(ApplyImpulseResponse):
         """The library's transform with responses in memory instead of files, which it would read by torchcodec."""

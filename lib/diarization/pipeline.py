@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import audio, runs
+from lib import audio, extras, runs
 from lib.diarization import models
 from lib.diarization.encoders import Voiceprint
 from lib.runs import place
 
-with warnings.catch_warnings():
+with extras(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pyannote.audio.core.plda import PLDA
     from pyannote.audio.pipelines import SpeakerDiarization

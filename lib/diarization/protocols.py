@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import torch
 
-from lib import audio
+from lib import audio, extras
 from lib.diarization.rttm import AnnotationError, read_rttm, read_uem
 from lib.runs import write_text
 
@@ -174,8 +174,9 @@ def protocol(root, waves=False):
     waves: each file also carries `waveform` (1, samples) and `sample_rate`, read by soundfile or PyAV, so that no other
     decoder is needed.
     """
-    from pyannote.database import FileFinder
-    from pyannote.database.registry import Registry
+    with extras():
+        from pyannote.database import FileFinder
+        from pyannote.database.registry import Registry
 
     path = Path(root) / "database.yml"
     registry = Registry()
@@ -202,8 +203,9 @@ def real_sample():
     """
     import importlib.util
 
-    from pyannote.core import Segment, Timeline
-    from pyannote.database.util import load_rttm
+    with extras():
+        from pyannote.core import Segment, Timeline
+        from pyannote.database.util import load_rttm
 
     folder = Path(importlib.util.find_spec("pyannote.audio").origin).parent / "sample"
     wave = waveform(folder / "sample.wav")

@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from lib import extras
 from lib.runs import write_text
 
 SPEAKER = ("speaker_id", "speakerid", "speaker", "speaker_no", "speakerno", "spk", "spk_id", "label", "name", "person")
@@ -192,8 +193,9 @@ def from_textgrid(path, silence=("", "sil", "<sil>", "silence", "#")):
     """Turns of a Praat TextGrid with an interval tier a speaker, named after the speaker; intervals without text are
     silence.
     """
-    from praatio import textgrid
-    from praatio.utilities.errors import PraatioException
+    with extras():
+        from praatio import textgrid
+        from praatio.utilities.errors import PraatioException
 
     if not Path(path).is_file():
         raise AnnotationError(f"{path}: no such file.")

@@ -18,10 +18,10 @@ from typing import ClassVar
 import pandas as pd
 import torch
 
-from lib import runs
+from lib import extras, runs
 from lib.diarization import models, protocols
 
-with warnings.catch_warnings():
+with extras(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import lightning
     from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint

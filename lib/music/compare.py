@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from lib import audio, metrics
+from lib import audio, extras, metrics
 from lib.music import evaluation
 from lib.runs import ROOT
 
@@ -242,7 +242,8 @@ def store_uri(folder=STORE):
 
 
 def _log(table, names, figure, said, parameters, files, store):
-    import mlflow
+    with extras():
+        import mlflow
 
     uri = store_uri(store)
     client = mlflow.MlflowClient(tracking_uri=uri)
@@ -277,7 +278,8 @@ def _plain(name):
 
 def runs_logged(store=STORE):
     """What the store holds, a row a run: experiment, run, status; training runs among them."""
-    import mlflow
+    with extras():
+        import mlflow
 
     client = mlflow.MlflowClient(tracking_uri=store_uri(store))
     return pd.DataFrame(

@@ -74,7 +74,7 @@ def _museval():
         return sys.modules["museval.metrics"]
     package = importlib.util.find_spec("museval")
     if package is None:
-        raise ImportError("museval is not installed: pip install -r requirements.txt")
+        raise ImportError("museval is not installed: pip install -r requirements-extras.txt")
     spec = importlib.util.spec_from_file_location("museval.metrics", Path(package.origin).with_name("metrics.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -253,7 +253,7 @@ def real_excerpt(sr=readers.SR):
     if not files:
         raise readers.SongError(
             "the package stempeg, which carries a real excerpt in stems, is not installed: pip install -r"
-            " requirements.txt"
+            " requirements-extras.txt"
         )
     return files[0].name.removesuffix(".stem.mp4"), read_stem_file(files[0], sr)
 

@@ -10,15 +10,17 @@ import io
 import struct
 from pathlib import Path, PurePosixPath
 
-import mido
 import numpy as np
 import pandas as pd
 import soundfile
 from tqdm.auto import tqdm
 
-from lib import audio
+from lib import audio, extras
 from lib.data import cache_dir, debian
 from lib.runs import write_text
+
+with extras():
+    import mido
 
 PACKAGES = {
     "openttd-openmsx": "GPL-2",
@@ -203,7 +205,8 @@ def soundfont(path=""):
     path = Path(path).expanduser()
     if not path.is_file():
         raise ScoreError(
-            f"{path}: no such SoundFont. Install pretty_midi, which carries one, or name an .sf2 file of your own."
+            f"{path}: no such SoundFont. Install pretty_midi, which carries one (pip install -r"
+            " requirements-extras.txt), or name an .sf2 file of your own."
         )
     content = path.read_bytes()
     if content[:4] != b"RIFF" or content[8:12] != b"sfbk":
@@ -279,7 +282,8 @@ def _excerpt(score, first, last, key, programs):
 
 def _play(score, events, tempo, font):
     """(wave `(samples, 2)`, its rate) of timed messages, all in one track."""
-    import midirenderer
+    with extras():
+        import midirenderer
 
     track, before = mido.MidiTrack(), 0
     if not any(message.type == "set_tempo" and tick == 0 for tick, message in events):

@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
-import yaml
 
-from lib import audio
+from lib import audio, extras
+
+with extras():
+    import yaml
 
 STEMS = ("vocals", "drums", "bass", "other")
 SPLITS = ("train", "validation", "test")

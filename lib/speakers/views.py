@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lib import extras
 from lib.plots import COLOURS, DPI
 
 MAP_COLOURS = plt.get_cmap("tab20").colors
@@ -72,7 +73,8 @@ def maps(embeddings, table, by="speaker", seed=0):
 
 def flat_map(points, seed=0):
     """`(clips, dim)` -> `(clips, 2)` by t-SNE on cosine distance; the same seed gives the same map."""
-    from sklearn.manifold import TSNE
+    with extras():
+        from sklearn.manifold import TSNE
 
     perplexity = min(15, (len(points) - 1) / 3)
     return TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=seed, max_iter=500).fit_transform(

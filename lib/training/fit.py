@@ -161,7 +161,8 @@ def score_extraction(output, batch):
 def _check(model, train, val, settings):
     if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
         raise SettingsError(
-            f"report_to {settings.report_to!r} needs the package {settings.report_to}: pip install {settings.report_to}"
+            f"report_to {settings.report_to!r} needs the package {settings.report_to}: pip install -r"
+            " requirements-extras.txt"
         )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TrainingError(

