@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from lib.losses import negative_si_snr
@@ -60,7 +60,7 @@ def _sizes_from(enh_args):
     return sizes
 
 
-class ConVoiFilterConfig(PreTrainedConfig):
+class ConVoiFilterConfig(PretrainedConfig):
     """Sizes and options of `ConVoiFilter`; the defaults are the public checkpoint's (54,285,567 parameters).
 
     magnitude_power: exponent on the magnitudes that enter the Conformer (1 is the public graph; 0.3 compresses).

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from lib.models import checkpoint
@@ -20,7 +20,7 @@ CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 LOSSES = ("magnitude", "spectrum")
 
 
-class CRNNConfig(PreTrainedConfig):
+class CRNNConfig(PretrainedConfig):
     """Sizes and options of `CRNN`.
 
     target: the stem it separates. channels, strides: of the four encoder layers, strides in frequency. hidden: width of
