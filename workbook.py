@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""The workbook's one command: `run` the chapters, `test` everything, or open the `lab`. Needs nothing but Python 3.11.
+"""The workbook's one command: `run` the chapters, `extract` a voice, open the `lab`, or `test` everything.
 
-It makes `.venv` beside this file, installs `requirements.txt` into it once, and runs everything else there.
+Needs nothing but Python 3.11. It makes `.venv` beside this file, installs `requirements-lock.txt` into it once, and
+runs everything else there.
 """
 
 import sys
@@ -33,9 +34,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 NOTEBOOKS = ROOT / "notebooks"
 RUNS = ROOT / "results" / "runs"
-REQUIREMENTS = ROOT / "requirements.txt"
+REQUIREMENTS = ROOT / "requirements-lock.txt"  # what is installed; the lists below are what an environment must have
+CORE, EXTRAS, DEV = "requirements.txt", "requirements-extras.txt", "requirements-dev.txt"
 VENV = ROOT / ".venv"
 MAIN_JOB = ["01", "02", "03"]
+SECONDS_A_CELL = 3600  # in the tests: the longest takes minutes on a quiet pair of cores, and five times that elsewhere
+UPLOAD_BYTES = 2**28  # the largest message that JupyterLab takes from a page, where its own limit is 10 MB
 COLUMNS = {"si_sdr": "SI-SDR", "si_sdri": "SI-SDRi", "pesq": "PESQ", "estoi": "ESTOI", "share_over_1_db": "over 1 dB"}
 FETCH = """
 import sys
@@ -280,7 +284,10 @@ def install():
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     log = VENV / "pip.log"
     log.unlink(missing_ok=True)
-    print("Installing requirements.txt into .venv/ (once; 3 to 10 minutes, about 3 GB, with CUDA 8 GB) ...", flush=True)
+    print(
+        "Installing requirements-lock.txt into .venv/ (once; 3 to 10 minutes, about 3 GB, with CUDA 8 GB) ...",
+        flush=True,
+    )
     arguments = ["-m", "pip", "install", "--disable-pip-version-check", "--log", str(log), "-r", str(REQUIREMENTS)]
     if call(venv_python(), *arguments):
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
@@ -291,9 +298,15 @@ def install():
     write_stamp()
 
 
-def missing_packages(python):
-    """The requirements that this Python lacks, by name; fast, as nothing is imported."""
-    names = re.findall(r"^([A-Za-z0-9][\w.-]*)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+def read_names(name):
+    """The packages that a list of requirements names, those of the list it brings along by `-r` among them."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    names = re.findall(r"^([A-Za-z0-9][\w.-]*)", text, re.MULTILINE)
+    return [other for part in re.findall(r"^-r (\S+)", text, re.MULTILINE) for other in read_names(part)] + names
+
+
+def missing_packages(python, names):
+    """Those of `names` that this Python lacks; fast, as nothing is imported."""
     code = (
         "import importlib.metadata as m, sys\nfor n in sys.argv[1:]:\n"
         "    try: m.version(n)\n    except m.PackageNotFoundError: print(n)"
@@ -304,16 +317,16 @@ def missing_packages(python):
         raise Failure(f"{python} is no Python that runs ({error}); WORKBOOK_PYTHON names it.") from None
 
 
-def set_up(here=False):
+def set_up(here=False, needs=DEV):
     """The Python to run with: `.venv`'s, made and filled where needed; this one (`here`); or the one WORKBOOK_PYTHON
-    names.
+    names. needs: the list of which an environment that is not `.venv` must have every package.
     """
     python = sys.executable if here else os.environ.get("WORKBOOK_PYTHON")
     if python:
         python = os.path.abspath(shutil.which(python) or python)
-        missing = missing_packages(python)
+        missing = missing_packages(python, read_names(needs))
         if missing:
-            raise Failure(f"{python} lacks {', '.join(missing)}: `{python} -m pip install -r requirements.txt`.")
+            raise Failure(f"{python} lacks {', '.join(missing)}: `{python} -m pip install -r {needs}`.")
         return Path(python)
     if not is_ready():
         if not is_usable():
@@ -325,10 +338,10 @@ def set_up(here=False):
 # --- running things
 
 
-def environment(python):
-    """The variables a child sees: this environment's programs first, its own kernels, UTF-8 everywhere."""
+def environment(python, **more):
+    """The variables a child sees: this environment's programs first, its own kernels, UTF-8 everywhere; and `more`."""
     path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
-    settings = {"PATH": path, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
+    settings = {"PATH": path, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "JUPYTER_PREFER_ENV_PATH": "1", **more}
     return {name: value for name, value in {**os.environ, **settings}.items() if name != "PYTHONHOME"}
 
 
@@ -346,9 +359,9 @@ def stop(process):
             pass
 
 
-def call(python, *arguments, cwd=ROOT):
+def call(python, *arguments, cwd=ROOT, **variables):
     """Run `python arguments` on this terminal to its end and return its exit code."""
-    process = subprocess.Popen([str(python), *arguments], cwd=cwd, env=environment(python))
+    process = subprocess.Popen([str(python), *arguments], cwd=cwd, env=environment(python, **variables))
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -529,7 +542,7 @@ def as_text(cell, name):
     return f"{100 * value:.0f} %" if name.startswith("share") else f"{value:.2f}"
 
 
-# --- the three commands
+# --- the commands
 
 
 def run_folder():
@@ -550,7 +563,7 @@ def run(names, pairs, here=False):
     notebooks = find_chapters(names)
     parameters = share_parameters(pairs, notebooks)
     started = time.time()
-    python = set_up(here)
+    python = set_up(here, CORE if all(path.name[:2] <= MAIN_JOB[-1] for path in notebooks) else EXTRAS)
     own_data = {"source", "root", "dataset"} & {name for name, _ in pairs}
     if (
         notebooks[0].name.startswith("01")
@@ -594,17 +607,44 @@ def not_run(report):
     return sorted(on_disk - notebooks_run(report))
 
 
-def test(here=False):
-    """Tests of lib, then every notebook, in one call of pytest.
+def pytest_collection_modifyitems(items):
+    """Keep the notebooks on one of several workers, in their order. pytest calls this, for `-p workbook` (see `test`).
 
-    Returns its exit code, or 1 where a notebook did not run.
+    Later chapters read what earlier ones made, and beside each other both would make it.
+    """
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            item.add_marker("xdist_group")
+
+
+def workers():
+    """pytest's options for as many processes as pay: two at most, as notebooks use several cores themselves."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ["-n", "2", "--dist", "loadgroup"] if cores > 1 else []
+
+
+def check_style(python):
+    """ruff's findings, on the terminal; raises a Failure where there are any."""
+    codes = [
+        call(python, "-m", "ruff", *words, ".") for words in (["check", "--quiet"], ["format", "--check", "--quiet"])
+    ]
+    if any(codes):
+        raise Failure("ruff found what stands above: `ruff check --fix .` and `ruff format .` mend most of it.")
+
+
+def test(here=False):
+    """The style of the code, then tests of lib and every notebook in one call of pytest.
+
+    Returns its exit code, or 1 where ruff found something or a notebook did not run.
     """
     python = set_up(here)
+    check_style(python)
     if not fetch_voices(python):
         print("The voices could not be fetched; what needs them will fail below.", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        code = call(python, "-m", "pytest", "tests", "--nbmake", "notebooks", f"--junitxml={report}")
+        what = ["tests", "--nbmake", "notebooks", f"--nbmake-timeout={SECONDS_A_CELL}", f"--junitxml={report}"]
+        code = call(python, "-m", "pytest", "-p", "workbook", *workers(), *what)
         if not report.exists():
             return code or 1
         missing = not_run(report)
@@ -614,9 +654,17 @@ def test(here=False):
 
 
 def lab(arguments, here=False):
-    """JupyterLab on notebooks/; its own options may follow. Ctrl-C is Jupyter's to answer, so it is left to it."""
+    """JupyterLab on the project's folder, notebooks/ open; its own options may follow. Ctrl-C is left to Jupyter."""
     python = set_up(here)
-    process = subprocess.Popen([str(python), "-m", "jupyterlab", *arguments], cwd=NOTEBOOKS, env=environment(python))
+    ours = {
+        "--ServerApp.root_dir": ROOT,
+        "--LabApp.default_url": "/lab/tree/notebooks",
+        "--ServerApp.tornado_settings": {"websocket_max_message_size": UPLOAD_BYTES},
+    }
+    given = {word.split("=")[0] for word in arguments}
+    options = [f"{name}={value}" for name, value in ours.items() if name not in given]
+    command = [str(python), "-m", "jupyterlab", *options, *arguments]
+    process = subprocess.Popen(command, cwd=NOTEBOOKS, env=environment(python))
     while True:
         try:
             return process.wait()
@@ -624,16 +672,83 @@ def lab(arguments, here=False):
             pass
 
 
-def read_arguments(arguments):
-    """The command line as a namespace: command, chapters, pairs, here, rest (JupyterLab's own options)."""
+def extract(arguments, here=False):
+    """`python -m lib.evaluation.extract` with these arguments, in the folder that the caller is in."""
+    python = set_up(here, CORE)
+    # -P: a folder named lib where the caller is must not be taken for this one
+    return call(python, "-P", "-m", "lib.evaluation.extract", *arguments, cwd=None, PYTHONPATH=str(ROOT))
+
+
+# --- the cell for Google Colab
+
+COLAB_CELL = """\
+# @title Only on Google Colab: fetch the project and its packages (minutes, once). Elsewhere this cell does nothing.
+import os
+import subprocess
+import sys
+
+# where your copy of this project lives; `python3 workbook.py colab` writes it into all chapters
+REPOSITORY = "{repository}"
+if "google.colab" in sys.modules:
+    if not os.path.isdir("/content/workbook"):
+        subprocess.run(["git", "clone", "--depth", "1", REPOSITORY, "/content/workbook"], check=True)
+    os.chdir("/content/workbook/notebooks")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-r", "../{requirements}"], check=True)"""
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["colab"]}  # in Colab, in JupyterLab
+
+
+def colab_source(notebook, repository):
+    """The code of the Colab cell of the notebook at this path."""
+    requirements = CORE if Path(notebook).name[:2] <= MAIN_JOB[-1] else EXTRAS
+    return COLAB_CELL.format(repository=repository, requirements=requirements)
+
+
+def public_address(url):
+    """A git address as anyone can clone it: by https, without a name or password; a Failure where there is none."""
+    parts = r"(https?://|ssh://|git://)?(?:[^@/]*@)?([\w-]+(?:\.[\w-]+)+)(:\d+)?[:/]+([\w./~-]+?)/?"
+    found = re.fullmatch(parts, url)
+    if not found:
+        raise Failure(f"'{url}' is not the address of a repository on the web. Give it: `workbook.py colab URL`.")
+    scheme, host, port, path = found.groups(default="")
+    return f"https://{host}{port if scheme.startswith('http') else ''}/{path}"
+
+
+def colab(url=None):
+    """Write the Colab cell, with the repository's address (git's `origin` by default), into all notebooks with one."""
+    if url is None:
+        done = subprocess.run(["git", "remote", "get-url", "origin"], cwd=ROOT, capture_output=True, text=True)
+        url = done.stdout.strip()
+    address, written = public_address(url), 0
+    for path in sorted(NOTEBOOKS.rglob("*.ipynb")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for cell in content["cells"]:
+            if "colab" in cell["metadata"].get("tags", []):
+                cell["source"] = colab_source(path, address).splitlines(keepends=True)
+                cell["metadata"] = FOLDED
+                text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+                path.with_suffix(".tmp").write_text(text, encoding="utf-8", newline="\n")
+                os.replace(path.with_suffix(".tmp"), path)
+                written += 1
+    print(f"{address} stands in the Colab cell of {written} notebooks.")
+    return 0
+
+
+def read_arguments(arguments=None):
+    """The command line as a namespace: command, here, and what the command takes: chapters and pairs, url, or rest."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="workbook.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("run", "execute chapters (01 02 03 where none is named)"),
-        ("test", "run the tests and every notebook"),
+        ("extract", "MIX ENROLLMENT [ENROLLMENT ...]: one voice out of a recording; --help lists the options"),
         ("lab", "open JupyterLab; further options are Jupyter's"),
+        ("test", "check the style, run the tests and every notebook"),
+        ("colab", "write this repository's address, or URL, into the notebooks' cell for Google Colab"),
     ):
         command = commands.add_parser(name, help=text, description=text)
+        if name == "colab":
+            command.add_argument("url", nargs="?", metavar="URL", help="https://...; without it git's `origin`")
+            continue
         command.add_argument("--here", action="store_true", help="use the active environment (conda, Colab), not .venv")
         if name == "run":
             command.add_argument("chapters", nargs="*", metavar="CHAPTER", help="e.g. 02")
@@ -646,6 +761,9 @@ def read_arguments(arguments):
                 metavar=("NAME", "VALUE"),
                 help="set a parameter of the chapter, e.g. -p depth 2",
             )
+    if arguments[:1] == ["extract"]:  # all that follows is for the program itself, in its order, --help too
+        rest = [word for word in arguments[1:] if word != "--here"]
+        return argparse.Namespace(command="extract", here=len(rest) < len(arguments) - 1, rest=rest)
     known, rest = parser.parse_known_args(arguments)
     if known.command == "run":  # chapters may stand before and after the parameters
         known.chapters += [word for word in rest if not word.startswith("-")]
@@ -656,13 +774,22 @@ def read_arguments(arguments):
     return known
 
 
+def carry_out(known):
+    """Do what the command line says and return the exit code."""
+    if known.command == "lab":
+        return lab(known.rest, known.here)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a `kill` ends the children too
+    if known.command == "run":
+        return run(known.chapters, known.pairs, known.here)
+    if known.command == "extract":
+        return extract(known.rest, known.here)
+    return colab(known.url) if known.command == "colab" else test(known.here)
+
+
 def main(arguments=None):
     known = read_arguments(arguments)
     try:
-        if known.command == "lab":
-            return lab(known.rest, known.here)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a `kill` ends the children too
-        return test(known.here) if known.command == "test" else run(known.chapters, known.pairs, known.here)
+        return carry_out(known)
     except Failure as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1

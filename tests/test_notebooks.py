@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import workbook
+
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 MACHINE_PATH = re.compile(r"(?:file://|(?<![\w.~:/])/(?:home|root|tmp|work|Users|content|opt|mnt)/|\b[A-Z]:\\\\?Users)")
@@ -51,22 +53,24 @@ def test_it_is_small_enough_to_open_on_the_web(path):
     assert path.stat().st_size < 1.5e6
 
 
-def test_it_starts_with_a_title_and_the_colab_cell(notebook):
-    first, second = notebook["cells"][:2]
-    assert first["cell_type"] == "markdown" and source(first).startswith("# ")
-    assert second["cell_type"] == "code" and 'if "google.colab" in sys.modules:' in source(second)
+def test_it_starts_with_a_title_and_the_colab_cell_is_the_first_code(notebook):
+    assert notebook["cells"][0]["cell_type"] == "markdown" and source(notebook["cells"][0]).startswith("# ")
+    assert tagged(notebook, "colab") == code_cells(notebook)[:1]
 
 
-def test_the_colab_cell_is_the_same_everywhere():
-    cells = {source(json.loads(path.read_text(encoding="utf-8"))["cells"][1]) for path in PATHS}
-    assert len(cells) <= 1
+def test_the_colab_cell_is_as_the_launcher_writes_it_everywhere_with_one_address():
+    cells = {path: code_cells(json.loads(path.read_text(encoding="utf-8")))[0] for path in PATHS}
+    (address,) = {re.search(r'REPOSITORY = "(.+)"', source(cell)).group(1) for cell in cells.values()}
+    for path, cell in cells.items():
+        written = source(cell) == workbook.colab_source(path, address) and cell["metadata"] == workbook.FOLDED
+        assert written, f"{path.name}: `python3 workbook.py colab {address}` mends its Colab cell"
 
 
 def test_the_colab_cell_does_nothing_elsewhere(notebook, monkeypatch):
     for module, name in (("subprocess", "run"), ("os", "chdir"), ("os", "system")):
         monkeypatch.setattr(f"{module}.{name}", lambda *_, **__: pytest.fail("the Colab cell acts outside Colab"))
-    exec(compile(source(notebook["cells"][1]), "colab cell", "exec"), {"__builtins__": builtins})
-    assert not notebook["cells"][1]["outputs"]
+    exec(compile(source(code_cells(notebook)[0]), "colab cell", "exec"), {"__builtins__": builtins})
+    assert not code_cells(notebook)[0]["outputs"]
 
 
 def test_nothing_else_installs(notebook):

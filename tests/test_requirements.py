@@ -37,8 +37,8 @@ def listed(name):
     return {plain(requirement.name): requirement for requirement in found}
 
 
-CORE, EXTRAS, LOCK = (listed(f"requirements{part}.txt") for part in ("", "-extras", "-lock"))
-RANGES = CORE | EXTRAS
+CORE, EXTRAS, DEV, LOCK = (listed(f"requirements{part}.txt") for part in ("", "-extras", "-dev", "-lock"))
+RANGES = CORE | EXTRAS | DEV
 
 
 def sources(*patterns):
@@ -74,26 +74,30 @@ def unlisted(modules, requirements):
     }
 
 
-@pytest.mark.parametrize("line", lines("requirements.txt") + lines("requirements-extras.txt"))
+@pytest.mark.parametrize(
+    "line", [*lines("requirements.txt"), *lines("requirements-extras.txt"), *lines("requirements-dev.txt")]
+)
 def test_each_requirement_is_a_range_and_explained(line):
     assert re.fullmatch(r"[\w.-]+(>=[\w.]+,)?<[\w.]+ +# .+", line)
 
 
 def test_each_range_holds_the_version_that_is_tested():
-    assert RANGES.keys() == LOCK.keys() and not CORE.keys() & EXTRAS.keys()
+    assert RANGES.keys() == LOCK.keys() and len(RANGES) == len(CORE) + len(EXTRAS) + len(DEV)
     for name, requirement in LOCK.items():
         if name != "setuptools":  # a bound alone: which one does not matter
             (pin,) = requirement.specifier
             assert pin.operator == "==" and RANGES[name].specifier.contains(pin.version), name
 
 
-def test_one_command_brings_all():
-    assert "-r requirements.txt" in (ROOT / "requirements-extras.txt").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("part, brought", [("-extras", ""), ("-dev", "-extras")])
+def test_each_list_brings_the_one_before_it(part, brought):
+    text = (ROOT / f"requirements{part}.txt").read_text(encoding="utf-8")
+    assert f"-r requirements{brought}.txt" in text.splitlines()
 
 
 def test_everything_imported_is_a_requirement():
     missing = unlisted(imported("*.py", "lib/**/*.py", "tests/**/*.py", "notebooks/**/*.ipynb"), RANGES)
-    assert not missing, f"imported and not in requirements.txt or requirements-extras.txt: {sorted(missing)}"
+    assert not missing, f"imported and in none of the lists: {sorted(missing)}"
 
 
 def test_chapters_0_to_3_need_no_extras():

@@ -41,12 +41,15 @@ def place(tmp_path, monkeypatch):
         "NOTEBOOKS": tmp_path / "notebooks",
         "RUNS": tmp_path / "results" / "runs",
         "VENV": tmp_path / ".venv",
-        "REQUIREMENTS": tmp_path / "requirements.txt",
+        "REQUIREMENTS": tmp_path / "requirements-lock.txt",
     }.items():
         monkeypatch.setattr(workbook, name, value)
     monkeypatch.delenv("WORKBOOK_PYTHON", raising=False)
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "requirements.txt").write_text("papermill==2.7.0  # runs notebooks\n")
+    (tmp_path / "requirements.txt").write_text("papermill>=2.6,<3  # runs notebooks\n")
+    (tmp_path / "requirements-extras.txt").write_text("-r requirements.txt\npytest>=8,<10\n")
+    (tmp_path / "requirements-dev.txt").write_text("-r requirements-extras.txt\nnbmake>=1,<2\n")
+    (tmp_path / "requirements-lock.txt").write_text("papermill==2.7.0\n")
     head = [cell("# Chapter", "markdown"), cell(SETTINGS, tags=["parameters"]), cell("## Train", "markdown")]
     write_notebook(tmp_path / "notebooks" / "01_first.ipynb", cell("seed = 0", tags=["parameters"]))
     write_notebook(
@@ -156,7 +159,7 @@ def test_the_environment_is_ready_only_for_the_requirements_it_was_made_with(pla
     assert not workbook.is_ready()
     make_ready(place)
     assert workbook.is_ready()
-    (place / "requirements.txt").write_text("papermill==2.8.0\n")
+    (place / "requirements-lock.txt").write_text("papermill==2.8.0\n")
     assert not workbook.is_ready()
 
 
@@ -191,12 +194,22 @@ def test_a_python_without_ensurepip_is_told_what_to_install(place, monkeypatch):
         workbook.make_venv()
 
 
-def test_an_active_environment_that_lacks_packages_is_told_which(place):
-    (place / "requirements.txt").write_text("pytest==9.2.0  # tests\nno-such-package-at-all==1.0\n# a comment\n")
-    with pytest.raises(workbook.Failure, match="lacks no-such-package-at-all:"):
+def test_an_active_environment_that_lacks_packages_is_told_which_and_the_command(place):
+    (place / "requirements-extras.txt").write_text(
+        "-r requirements.txt\nno-such-package-at-all>=1  # none\n# no word\n"
+    )
+    with pytest.raises(workbook.Failure, match=r"lacks no-such-package-at-all: `.* -m pip install -r requirements-dev"):
         workbook.set_up(here=True)
-    (place / "requirements.txt").write_text("pytest\n")
-    assert workbook.set_up(here=True) == Path(sys.executable)
+    assert workbook.set_up(here=True, needs=workbook.CORE) == Path(sys.executable)
+
+
+@pytest.mark.parametrize("chapters, needs", [(["01", "02"], "CORE"), (["02", "04"], "EXTRAS")])
+def test_the_first_chapters_do_without_the_packages_of_later_ones(place, monkeypatch, chapters, needs):
+    write_notebook(place / "notebooks" / "04_fourth.ipynb", cell("seed = 0"))
+    asked = []
+    monkeypatch.setattr(workbook, "missing_packages", lambda _, names: asked.append(names) or ["all"])
+    assert workbook.main(["run", *chapters, "--here"]) == 1
+    assert asked == [workbook.read_names(getattr(workbook, needs))]
 
 
 def test_a_python_that_is_none_is_named(place, monkeypatch, capsys):
@@ -316,6 +329,7 @@ def fake_pytest(monkeypatch, code, *names, skipped=()):
         return code
 
     monkeypatch.setattr(workbook, "set_up", lambda here: "python")
+    monkeypatch.setattr(workbook, "check_style", lambda python: None)
     monkeypatch.setattr(workbook, "fetch_voices", lambda python: True)
     monkeypatch.setattr(workbook, "call", call)
 
@@ -344,3 +358,92 @@ def test_no_notebook_at_all_fails_the_tests(place, monkeypatch):
         path.unlink()
     fake_pytest(monkeypatch, 0, "test_metrics")
     assert workbook.main(["test"]) == 1
+
+
+def test_a_finding_of_ruff_fails_before_any_test_runs(place, monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr(workbook, "set_up", lambda here: "python")
+    monkeypatch.setattr(workbook, "call", lambda python, *arguments, **_: called.append(arguments) or len(called) == 1)
+    assert workbook.main(["test"]) == 1
+    assert "ruff found what stands above" in capsys.readouterr().err
+    assert [arguments[:3] for arguments in called] == [("-m", "ruff", "check"), ("-m", "ruff", "format")]
+
+
+@pytest.mark.parametrize("cores, processes", [({0}, []), ({0, 1}, ["-n", "2"]), (set(range(16)), ["-n", "2"])])
+def test_two_processes_where_there_are_two_cores(monkeypatch, cores, processes):
+    monkeypatch.setattr(workbook.os, "sched_getaffinity", lambda _: cores, raising=False)
+    assert workbook.workers()[:2] == processes
+
+
+# the lab, a voice extracted
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What the launcher starts, as `(command, options of Popen)`, in place of starting it."""
+    found = []
+
+    class Process:
+        def __init__(self, command, **options):
+            found.append(([str(word) for word in command], options))
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(workbook, "set_up", lambda here, needs=None: "python")
+    monkeypatch.setattr(workbook.subprocess, "Popen", Process)
+    return found
+
+
+def test_the_lab_serves_the_project_with_notebooks_open_and_takes_large_uploads(place, started):
+    assert workbook.main(["lab", "--no-browser", "--LabApp.default_url=/lab"]) == 0
+    ((command, _),) = started
+    assert f"--ServerApp.root_dir={place}" in command
+    assert "--ServerApp.tornado_settings={'websocket_max_message_size': 268435456}" in command
+    assert command[-2:] == ["--no-browser", "--LabApp.default_url=/lab"]
+    assert len([word for word in command if word.startswith("--LabApp.default_url")]) == 1
+
+
+def test_extract_passes_all_on_and_stays_in_the_callers_folder(started):
+    line = ["talk.wav", "-o", "her.flac", "anna 1.wav", "--overlap", "0.5", "anna2.wav", "--help"]
+    assert workbook.main(["extract", *line, "--here"]) == 0
+    ((command, options),) = started
+    assert command == ["python", "-P", "-m", "lib.evaluation.extract", *line]
+    assert options["cwd"] is None and options["env"]["PYTHONPATH"] == str(ROOT)
+
+
+# Google Colab
+
+
+@pytest.mark.parametrize(
+    "url, address",
+    [
+        ("https://example.org/me/book.git", "https://example.org/me/book.git"),
+        ("https://me:secret@example.org/me/book.git", "https://example.org/me/book.git"),
+        ("git@example.org:me/book.git", "https://example.org/me/book.git"),
+        ("ssh://git@example.org:22/me/book", "https://example.org/me/book"),
+        ("https://example.org:8443/group/me/book.git/", "https://example.org:8443/group/me/book.git"),
+    ],
+)
+def test_the_address_is_one_that_anyone_can_clone(url, address):
+    assert workbook.public_address(url) == address
+
+
+@pytest.mark.parametrize("url", ["", "/srv/git/book.git", "file:///srv/git/book.git", "../book", "book"])
+def test_a_folder_is_no_address(url):
+    with pytest.raises(workbook.Failure, match="is not the address of a repository on the web"):
+        workbook.public_address(url)
+
+
+def test_the_address_is_written_into_every_notebook_and_nothing_else_changes(place):
+    path = place / "notebooks" / "02_second.ipynb"
+    before = json.loads(path.read_text(encoding="utf-8"))
+    before["cells"].insert(1, cell("old", tags=["colab"]))
+    path.write_text(json.dumps(before), encoding="utf-8")
+    assert workbook.main(["colab", "git@example.org:me/book.git"]) == 0
+    after = json.loads(path.read_text(encoding="utf-8"))
+    written = after["cells"].pop(1)
+    assert 'REPOSITORY = "https://example.org/me/book.git"' in "".join(written["source"])
+    assert written["metadata"] == workbook.FOLDED and "../requirements.txt" in written["source"][-1]
+    assert after["cells"] == [one for one in before["cells"] if one["source"] != "old"]
+    assert "requirements-extras.txt" in workbook.colab_source("04_speaker_diarization.ipynb", "")
