@@ -188,14 +188,19 @@ def upload_pair(run, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
                 display(HTML(f"<p>Choose a file for: {', '.join(missing)}.</p>"))
                 return
             try:
-                display(
-                    run(*(read_bytes(field.value[0]["content"], field.value[0]["name"]) for field in fields.values()))
-                )
+                display(run(*(read_bytes(*uploads(field)[0]) for field in fields.values())))
             except ValueError as error:
                 display(HTML(f"<p><b>This does not work:</b> {html.escape(str(error))}</p>"))
 
     button.on_click(on_click)
     display(ipywidgets.HBox([*fields.values(), button]), output)
+
+
+def uploads(field):
+    """`(content, name)` of each file in an upload field: ipywidgets 8 keeps a tuple, 7 (as on Colab) a dict by name."""
+    if isinstance(field.value, dict):
+        return [(file["content"], name) for name, file in field.value.items()]
+    return [(file["content"], file["name"]) for file in field.value]
 
 
 def read_bytes(content, name, sr=16000):

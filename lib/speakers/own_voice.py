@@ -89,7 +89,7 @@ def upload_clips(learn, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
             try:
                 if not field.value:
                     raise speakers.SpeakersError("choose at least two files of your voice, a second or longer each.")
-                waves = {file["name"]: listening.read_bytes(file["content"], file["name"]) for file in field.value}
+                waves = {name: listening.read_bytes(content, name) for content, name in listening.uploads(field)}
                 display(learn(speakers.clips_of_waves(waves)))
             except ValueError as error:
                 display(HTML(f"<p><b>This does not work:</b> {html.escape(str(error))}</p>"))
