@@ -5,6 +5,7 @@ the middle of their ranking by SI-SDRi, so neither a lucky nor an unlucky one. W
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def middle_mixture(model, table, count=COUNT, seed=SEED):
         item["voice"] = model.extract(item["mixture"], item["enrollment"])
     gains = [float(si_sdri(item["voice"], item["truth"], item["mixture"])) for item in items]
     middle = sorted(range(len(items)), key=gains.__getitem__)[len(items) // 2]
-    people = " and ".join(manifest.iloc[middle][["speaker", "interferers"]].astype(str))
+    row = manifest.iloc[middle]
+    people = " and ".join([row["speaker"], *json.loads(row["interferers"])])
     return items[middle], gains[middle], people
 
 
