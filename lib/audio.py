@@ -1,13 +1,29 @@
 """Read, write, resample and level audio. Waves are float32, mono, `(samples,)`, in [-1, 1]; `sr` is in Hz."""
 
+import functools
+import io
 import os
+import struct
+import tarfile
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 SILENCE_DB = -120.0  # what the level of a silent wave reads as, instead of minus infinity
+SUFFIXES = (  # what `read` takes; a walk through a folder of recordings passes over the rest
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".webm", ".aif", ".aiff", ".au", ".caf"),
+    *(".w64", ".rf64", ".mp4", ".mka", ".mkv", ".mov", ".3gp", ".amr", ".wma", ".ac3", ".g722", ".gsm"),
+)
+CANCEL_DB = 12.0  # a mean so far below the loudest channel: the channels cancel (a silent second one costs 6 dB)
+LOUD, TOO_LOUD = (
+    4.0,
+    100.0,
+)  # peaks from which a wave is said to be loud, and is refused: integers that were not divided
+STREAMED = 0x7FFFF000  # sizes from here on (and 0) stand in headers of streams, which were written without knowing
+SLACK = 64  # bytes that a header may announce too many
 
 
 class AudioError(ValueError):
@@ -18,48 +34,230 @@ def read(path, sr=16000):
     """Read any audio file as mono float32 `(samples,)` at `sr` Hz.
 
     soundfile reads wav, flac, ogg and mp3; PyAV (ffmpeg's libraries) reads the rest: m4a, aac, g722, gsm, video files.
-    Raises `AudioError`, naming the file, when it is missing, empty, corrupt, or holds NaN.
+    Raises `AudioError`, naming the file, when it is missing, empty, corrupt, cut off, or holds NaN. Channels are mixed
+    down by `mono`.
     """
+    wave, rate = read_channels(path)
+    return resample(mixdown(wave, path), rate, sr)
+
+
+def read_channels(path):
+    """All channels of a file: float32 `(samples, channels)`, and the rate in Hz. Errors as in `read`."""
+    path = Path(path).expanduser()
+    source = _opened(path)
+    try:
+        wave, rate = soundfile.read(source, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError:
+        wave, rate = _read_av(path, source)
+    if wave.shape[0] == 0:
+        raise AudioError(f"{path}: the file holds no audio samples. Copy or record it again.")
+    return wave, rate
+
+
+def is_sound(name):
+    """Whether a file's name is that of a recording: a known suffix, and not hidden."""
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+
+
+def check_file(path):
+    """Raise `AudioError` where `path` is missing, empty, or shorter than its own header says. Decodes nothing."""
     path = Path(path)
+    if path.is_symlink() and not path.exists():
+        raise AudioError(f"{path}: a link to {os.readlink(path)}, which is not there. Copy the file itself.")
+    if path.is_dir():
+        raise AudioError(f"{path}: a folder, not a file. Give one of the recordings in it.")
     if not path.is_file():
         raise AudioError(f"{path}: no such file. Check the path and its spelling.")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes). Copy or record it again.")
     try:
-        wave, rate = _read_soundfile(path)
+        cut_off = _cut_off(path)
+    except struct.error:  # a header that ends within itself: the decoder says what is wrong with it
+        return
+    if cut_off:
+        raise AudioError(f"{path}: {cut_off}: the copy or download broke off. Copy it again.")
+
+
+def _cut_off(path):
+    """How much less than its header announces the file holds, in words; None where it is whole, or no header tells."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(12)
+        if head[:4] in (b"RIFF", b"FORM"):
+            little = head[:4] == b"RIFF"
+            return _short_chunk(file, size, "<4sI" if little else ">4sI", b"data" if little else b"SSND")
+        if head[:4] == b"OggS":
+            file.seek(max(0, size - 70000))  # a page holds at most 65,307 bytes
+            tail = file.read()
+            page = tail[tail.rfind(b"OggS") :]
+            lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
+            whole = len(page) > 26 and len(lengths) == page[26] and len(page) >= 27 + page[26] + sum(lengths)
+            return None if whole else "its last page is incomplete"
+        if path.suffix.lower() == ".mp3" or head[:3] == b"ID3":
+            return _short_mp3(file, size, head)
+    return None
+
+
+def _short_chunk(file, size, form, wanted):
+    """The chunk of samples in a wav (RIFF) or aiff (FORM) against the file's `size`."""
+    rate = None
+    while len(header := file.read(8)) == 8:
+        name, length = struct.unpack(form, header)
+        at = file.tell()
+        if name == b"fmt ":
+            rate = struct.unpack("<I", file.read(12)[8:])[0]  # bytes a second
+        if name == wanted:
+            if not 0 < length < STREAMED or at + length <= size + SLACK:
+                return None
+            told = [f"{part / rate:.2f} s" if rate else f"{part} bytes" for part in (length, size - at)]
+            return f"its header announces {told[0]}, but it holds {told[1]}"
+        file.seek(at + length + length % 2)
+    return None
+
+
+def _short_mp3(file, size, head):
+    """The count of bytes that an mp3's first frame may tell (Xing or Info) against the file's `size`."""
+    start = 0
+    if head[:3] == b"ID3":
+        start = 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
+    file.seek(start)
+    frame = file.read(200)
+    at = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if at < 0:
+        return None
+    (flags,) = struct.unpack(">I", frame[at + 4 : at + 8])
+    if not flags & 2:
+        return None
+    (told,) = struct.unpack(">I", frame[at + 8 + 4 * (flags & 1) :][:4])
+    if start + told <= size + max(2000, 0.01 * told):  # some writers leave the first frame out, or count it twice
+        return None
+    return f"its header announces {told} bytes, but it holds {size - start}"
+
+
+def facts(path):
+    """(rate in Hz, channels, samples) of a file by its header, decoded only where that does not tell. Errors as in
+    `read`.
+    """
+    path = Path(path).expanduser()
+    source = _opened(path)
+    try:
+        info = soundfile.info(source)
+        found = info.samplerate, info.channels, info.frames
     except soundfile.LibsndfileError:
-        wave, rate = _read_av(path)
-    if wave.shape[0] == 0:
+        wave, rate = _read_av(path, source)
+        found = rate, wave.shape[1], len(wave)
+    if found[2] == 0:
         raise AudioError(f"{path}: the file holds no audio samples. Copy or record it again.")
-    if not np.isfinite(wave).all():
-        raise AudioError(f"{path}: the audio holds NaN or infinite samples. Export it again.")
-    return resample(wave.mean(axis=1), rate, sr)
+    return found
 
 
-def _read_soundfile(path):
-    wave, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    return wave, rate
+def _opened(path):
+    """What the decoders take: the path as text, checked; of a file in a tar (`0.tar/1.mix.wav`) its bytes."""
+    if path.parent.suffix == ".tar" and path.parent.is_file():
+        at = members(str(path.parent), path.parent.stat().st_mtime_ns).get(path.name)
+        if at is None:
+            raise AudioError(f"{path}: no such file in the shard. Pack the split again: python -m lib.data.shards.")
+        with open(path.parent, "rb") as file:
+            file.seek(at[0])
+            return io.BytesIO(file.read(at[1]))
+    check_file(path)
+    return str(path)
 
 
-def _read_av(path):
-    """Decode `path` with PyAV into `(samples, channels)` float32."""
+@functools.lru_cache(64)
+def members(tar, changed):
+    """name -> (offset, bytes) of the files in a tar, which was last `changed` at that time."""
+    with tarfile.open(tar) as file:
+        return {member.name: (member.offset_data, member.size) for member in file if member.isfile()}
+
+
+def _read_av(path, source=None):
+    """Decode `path` (or the bytes `source` of it) with PyAV into `(samples, channels)` float32."""
     import av
 
-    raw = {".g722": "g722", ".gsm": "gsm"}.get(path.suffix.lower())
+    raw, source = {".g722": "g722", ".gsm": "gsm"}.get(path.suffix.lower()), source or str(path)
+    if not isinstance(source, str):
+        source.seek(0)
     try:
-        with av.open(str(path), format=raw) as container:
+        with av.open(source, format=raw) as container:
+            if not container.streams.audio:
+                raise AudioError(f"{path}: holds no track of sound. Give a recording, or a film with sound.")
             stream = container.streams.audio[0]
             resampler = av.AudioResampler(format="fltp")
             frames = [out.to_ndarray() for frame in container.decode(stream) for out in resampler.resample(frame)]
             frames += [out.to_ndarray() for out in resampler.resample(None)]
             rate = stream.codec_context.sample_rate
     except (av.FFmpegError, IndexError, ValueError) as error:
-        raise AudioError(
-            f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?"
-        ) from error
+        if isinstance(error, AudioError):
+            raise
+        raise AudioError(f"{path}: cannot be decoded as audio. Is it damaged, or not audio at all?") from error
     if not frames:
         raise AudioError(f"{path}: the file holds no audio samples. Copy or record it again.")
     return np.concatenate(frames, axis=1).T.astype(np.float32), rate
+
+
+# --- samples
+
+
+def mono(wave, name="the wave"):
+    """float32 `(samples,)` of numpy or torch `(samples,)`, `(channels, samples)` or `(samples, channels)`, checked.
+
+    Integers are scaled by the range of their type. Raises `AudioError`, naming `name`, for what is no wave, no samples,
+    NaN, or a peak that only undivided integers have. `lib.models.chunks.mono` is the same, for a machine without lib.
+    """
+    wave = as_floats(wave, name)
+    if wave.ndim == 2:
+        wave = wave.T if wave.shape[0] <= wave.shape[1] else wave
+    if wave.ndim not in (1, 2):
+        raise AudioError(f"{name}: expected (samples,) or (channels, samples), got shape {wave.shape}.")
+    if not wave.size:
+        raise AudioError(f"{name}: empty. Give at least one second of audio.")
+    return mixdown(wave if wave.ndim == 2 else wave[:, None], name)
+
+
+def as_floats(wave, name="the wave"):
+    """`wave` as float32 of the same shape, integers scaled by their range (unsigned ones around its middle)."""
+    wave = wave.detach().cpu() if hasattr(wave, "detach") else wave
+    wave = np.asarray(wave.float() if "bfloat16" in str(getattr(wave, "dtype", "")) else wave)
+    if wave.dtype.kind == "f":
+        return wave.astype(np.float32, copy=False)
+    if wave.dtype.kind not in "iu" or wave.dtype.itemsize > 4:
+        raise AudioError(
+            f"{name}: samples of the type {wave.dtype} have no known range. Give floats in [-1, 1], such as the samples"
+            " divided by 32768 where they have 16 bits."
+        )
+    half = 2.0 ** (8 * wave.dtype.itemsize - 1)
+    return ((wave.astype(np.float64) - half * (wave.dtype.kind == "u")) / half).astype(np.float32)
+
+
+def mixdown(wave, name="the wave"):
+    """The mean over channels of float `(samples, channels)`, or where the channels cancel the loudest one, which is
+    said.
+
+    Raises `AudioError` for NaN and for a peak over 100; a peak over 4 is said.
+    """
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{name}: holds NaN or infinite samples. Read or export the file again.")
+    if (peak := float(np.abs(wave).max(initial=0))) > TOO_LOUD:
+        raise AudioError(
+            f"{name}: a peak of {peak:.0f}, where full scale is 1. Divide by the range of the samples (32768 for 16"
+            " bits)."
+        )
+    if peak > LOUD:
+        warnings.warn(f"{name}: a peak of {peak:.1f}, far above full scale, which is 1: turn it down.", stacklevel=3)
+    mean = wave.mean(axis=1)
+    if wave.shape[1] == 1:
+        return mean
+    levels = [float(rms_db(wave[:, channel])) for channel in range(wave.shape[1])]
+    loudest = int(np.argmax(levels))
+    if levels[loudest] <= SILENCE_DB + CANCEL_DB or rms_db(mean) > levels[loudest] - CANCEL_DB:
+        return mean
+    warnings.warn(
+        f"{name}: its channels cancel each other (their mean lies {levels[loudest] - rms_db(mean):.0f} dB below the"
+        f" loudest): channel {loudest + 1} alone is taken.",
+        stacklevel=3,
+    )
+    return np.ascontiguousarray(wave[:, loudest])
 
 
 def write(path, wave, sr=16000):

@@ -30,6 +30,7 @@ SILENT_POWER = 1e-20  # mean power (-200 dBFS) below which only rounding is left
 TOO_SHORT_FOR_STOI = (
     1e-5  # what pystoi returns, with a warning, for too few frames with speech: it would read like a bad score
 )
+PESQ_WINDOW = 16  # s: at most 40 utterances, each with its pause of at least 0.4 s
 ENCODER_LOCK = threading.Lock()  # the number of threads is the process's, so one at a time changes it
 SDR_DIAGONAL = (
     1e-10  # added to the diagonal of the system that finds the filter: for a pure tone it would have no single solution
@@ -88,12 +89,11 @@ def sdri(est, ref, mix):
 def pesq_wb(est, ref, sr=SR):
     """PESQ in wide band, MOS-LQO from 1 (bad) to 4.64: how a listener would rate `est` `(samples,)` against `ref`.
 
-    Source: ITU-T P.862.2 by the package pesq. Silence: NaN for a silent reference or one without speech, 1 for a silent
-    estimate.
+    Source: ITU-T P.862.2 by the package pesq. Its code has room for 50 utterances and ends the process beyond, so waves
+    over 16 s are scored in equal windows of at most that, and the mean over those with speech is returned. Silence: NaN
+    for a silent reference or one without speech, 1 for a silent estimate.
     Raises ValueError for another rate than 16 kHz, unequal shapes, or waves under a quarter of a second.
     """
-    import pesq
-
     est, ref = _waves(est, ref, sr, "PESQ")
     if est.shape[-1] < SR // 4:
         raise ValueError(f"PESQ needs at least 0.25 s ({SR // 4} samples); got {est.shape[-1]}.")
@@ -101,9 +101,23 @@ def pesq_wb(est, ref, sr=SR):
         return float("nan")
     if _silent(est):
         return 1.0
+    windows = -(-len(ref) // (PESQ_WINDOW * SR))
+    scores = [_pesq_of(*pair) for pair in zip(np.array_split(est, windows), np.array_split(ref, windows))]
+    known = [score for score in scores if not np.isnan(score)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _pesq_of(est, ref):
+    import pesq
+
+    if _silent(ref):
+        return float("nan")
+    if _silent(est):
+        return 1.0
+    loudest = max(np.abs(est).max(), np.abs(ref).max(), 1e-30)  # brought to full scale: PESQ does not hear the level
     try:
-        return float(pesq.pesq(sr, ref, est, "wb"))
-    except pesq.NoUtterancesError:  # nothing in the reference that PESQ takes for speech
+        return float(pesq.pesq(SR, ref / loudest, est / loudest, "wb"))
+    except (pesq.NoUtterancesError, ZeroDivisionError):  # nothing in the reference that PESQ takes for speech
         return float("nan")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lib.data.folders import SPLITS, SR, DatasetError, MixtureDataset, check_dataset, check_speakers, collate
-from lib.data.shards import ShardedMixtures, shard_folder
+from lib.data.shards import ShardedMixtures, say_if_stale, shard_folder
 
 __all__ = ["SPLITS", "SR", "DatasetError", "check_dataset", "collate", "open_dataset", "part", "spread"]
 
@@ -17,12 +17,13 @@ def open_dataset(folder, split, segment_seconds=None, skip_bad=False):
     """The mixtures of one split as a `torch.utils.data.Dataset`; an item is a dict of `mix`, `target`, `enrollment`
     (float32 tensors `(samples,)` at 16 kHz) and `index` (the number in the file names).
 
-    Shards are read where the split has them (`lib.data.shards`). `segment_seconds` cuts mix and target to their first
-    seconds. Raises `DatasetError` as `check_dataset` does; a file that turns
-    out damaged when it is read is named then.
+    Shards are read where the split has them (`lib.data.shards`), and it is said where files changed since.
+    `segment_seconds` cuts mix and target to their first seconds. Raises `DatasetError` as `check_dataset` does; a file
+    that turns out damaged when it is read is named then.
     """
     if (shard_folder(folder, split) / "index.csv").is_file():
         check_speakers(Path(folder))
+        say_if_stale(folder, split)
         return ShardedMixtures(shard_folder(folder, split), segment_seconds)
     return MixtureDataset(check_dataset(folder, [split], skip_bad, deep=skip_bad), segment_seconds)
 

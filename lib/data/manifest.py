@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.data import tables
+from lib.data.folders import DatasetError
 from lib.data.recipes import Piece
 
 RECIPE_VERSION = (
@@ -26,6 +28,7 @@ JSON_COLUMNS = (
     "interferer_gains",
     "room",
 )
+TEXT = ("speaker", "difficulty", "background")  # stay text where they look like numbers
 COLUMNS = [
     "index",
     "speaker",
@@ -64,17 +67,26 @@ def read_manifest(folder, split):
     """The manifest of `split` of the Dataset `folder` as a DataFrame, lists decoded; missing numbers are None or NaN.
 
     Raises `FileNotFoundError` where there is none: a dataset brought ready-made needs none, but cannot be taken apart.
+    One that a person wrote may tell less, see `tables.read_manifest_table`; `DatasetError` names what is wrong in it.
     """
     path = Path(folder) / f"{split}_Dataset" / "manifest.csv"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no manifest; only a dataset built here has one.")
-    manifest = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"speaker": str, "difficulty": str})
+    manifest = tables.read_manifest_table(path, DatasetError)
+    if manifest is None:
+        raise FileNotFoundError(f"{path}: names no mixtures, so it is taken for none.")
     for name in JSON_COLUMNS:
-        if name in manifest:
-            manifest[name] = [json.loads(cell) for cell in manifest[name]]
-    if "difficulty" in manifest:  # a manifest brought along may tell less
-        manifest["difficulty"] = manifest["difficulty"].fillna("")
-    return manifest
+        if name in manifest and name != "interferers":
+            manifest[name] = [_json(cell, f"{path}, line {line}, {name}") for line, cell in manifest[name].items()]
+    manifest = tables.typed(manifest, text=TEXT)
+    return manifest.reset_index(drop=True)
+
+
+def _json(cell, where):
+    try:
+        return json.loads(cell) if cell else None
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{where}: no JSON ({error}). Build the dataset again, or remove the column.") from error
 
 
 def decode(row):

@@ -14,6 +14,7 @@ import os
 import shutil
 import tarfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from tqdm.auto import tqdm
 
 from lib import audio
-from lib.data.folders import DatasetError, MixtureDataset, check_dataset
+from lib.data.folders import PLACES, DatasetError, MixtureDataset, check_dataset, check_wave
 
 SR, NAMES = 16000, {"mix": "mix", "target": "clean", "enrollment": "enrollment"}
 
@@ -37,26 +38,24 @@ def pack(folder, split, per_shard=1000, progress=True):
     """Pack the mixtures of a split into shards beside its folders; returns their folder. What is there already is
     replaced at the end.
 
-    Raises `DatasetError` as `check_dataset` does. The files themselves stay; delete Clean, Mix and Target once you
-    trust the shards.
+    Links are followed, and each shard is read from before it counts. Raises `DatasetError` as `check_dataset` does. The
+    files themselves stay; delete Clean, Mix and Target once you trust the shards.
     """
-    pairs, out = check_dataset(folder, [split], deep=False), shard_folder(folder, split)
-    stage, rows = out.with_name(f".shards-{os.getpid()}"), []
+    out = shard_folder(folder, split)
+    if out.is_dir() and not any((out.parent / place).is_dir() for place in PLACES.values()):
+        raise DatasetError(f"{out.parent}: holds shards alone, so there is nothing to pack.")
+    _tidy(out.parent)
+    pairs = check_dataset(folder, [split])
+    stage = out.with_name(f".shards-{os.getpid()}")
     stage.mkdir(parents=True)
     try:
+        rows = []
         for first in tqdm(range(0, len(pairs), per_shard), desc=f"pack {split}", disable=not progress):
-            name = f"{first // per_shard:05d}.tar"
-            with tarfile.open(stage / name, "w", format=tarfile.USTAR_FORMAT) as tar:
-                for row in pairs.iloc[first : first + per_shard].itertuples():
-                    found = {"index": row.index, "shard": name}
-                    for kind in NAMES.values():
-                        path = getattr(row, kind)
-                        tar.add(path, f"{row.index:06d}.{kind}{path.suffix}")
-                        member = tar.getmembers()[-1]
-                        size = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                        found |= {f"{kind}_at": tar.offset - size, f"{kind}_bytes": member.size}
-                    rows.append(found)
+            rows += _pack_one(stage / f"{first // per_shard:05d}.tar", pairs.iloc[first : first + per_shard])
         pd.DataFrame(rows).to_csv(stage / "index.csv", index=False)
+        packed = ShardedMixtures(stage)
+        for place in range(0, len(packed), max(1, per_shard - 1)):
+            packed[place]
         old = out.with_name(f".old-{os.getpid()}")
         if out.exists():
             os.replace(out, old)
@@ -67,12 +66,84 @@ def pack(folder, split, per_shard=1000, progress=True):
     return out
 
 
+def _pack_one(path, pairs):
+    """Write the mixtures of `pairs` into the tar `path`; where each file lies in it, a row a mixture."""
+    rows, quiet = [], "speaks" in pairs
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT, dereference=True) as tar:
+        for row in pairs.itertuples():
+            found = {"index": row.index, "shard": path.name, **({"speaks": row.speaks} if quiet else {})}
+            for kind in NAMES.values():
+                source = getattr(row, kind)
+                tar.add(source, f"{row.index:06d}.{kind}{source.suffix}")
+                member = tar.getmembers()[-1]
+                if member.size != source.stat().st_size:
+                    raise DatasetError(f"{source}: changed while it was packed. Pack again.")
+                size = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                found |= {f"{kind}_at": tar.offset - size, f"{kind}_bytes": member.size}
+            rows.append(found)
+    return rows
+
+
+def _tidy(folder):
+    """Remove what a packing that was killed left behind; shards that it had moved aside come back."""
+    for left in folder.glob(".old-*"):
+        if not (folder / "shards").exists():
+            os.replace(left, folder / "shards")
+        _remove(left)
+    for left in folder.glob(".shards-*"):
+        if not _runs(left.name.rpartition("-")[2]):
+            _remove(left)
+
+
+def _runs(process):
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return int(process) != os.getpid()
+
+
+def say_if_stale(folder, split):
+    """Warn where files of the split were added, removed or changed after it was packed: the shards are read."""
+    out = shard_folder(folder, split)
+    packed, count = (out / "index.csv").stat().st_mtime, len(_index(out))
+    for place in PLACES.values():
+        if not (out.parent / place).is_dir():
+            continue
+        files = [entry for entry in os.scandir(out.parent / place) if audio.is_sound(entry.name)]
+        newer = sum(entry.stat().st_mtime > packed for entry in files if entry.is_file())
+        if len(files) != count or newer:
+            warnings.warn(
+                f"{out}: holds {count} mixtures and is what is read, but {out.parent / place} holds {len(files)} files,"
+                f" {newer} of them newer. Pack again (python -m lib.data.shards {folder} {split}), or delete shards.",
+                stacklevel=3,
+            )
+            return
+
+
+def _index(folder):
+    path = Path(folder) / "index.csv"
+    try:
+        table = pd.read_csv(path)
+        lacking = [name for name in ["index", "shard", *(f"{kind}_at" for kind in NAMES.values())] if name not in table]
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path}: cannot be read ({error}). Pack the split again: python -m lib.data.shards."
+        ) from error
+    if lacking:
+        raise DatasetError(f"{path}: lacks {', '.join(lacking)}. Pack the split again: python -m lib.data.shards.")
+    return table
+
+
 class ShardedMixtures(torch.utils.data.Dataset):
-    """Items as of `lib.data.folders.MixtureDataset`, out of shards."""
+    """Items as of `lib.data.folders.MixtureDataset`, out of shards, held to the same checks. `pairs`: index a row."""
 
     def __init__(self, folder, segment_seconds=None):
         self.folder, self._open = Path(folder), {}
-        self.rows = pd.read_csv(self.folder / "index.csv").to_dict("records")
+        self.pairs = _index(self.folder)
+        self.rows = self.pairs.to_dict("records")
         self.samples = None if segment_seconds is None else round(segment_seconds * SR)
 
     def __len__(self):
@@ -81,6 +152,11 @@ class ShardedMixtures(torch.utils.data.Dataset):
     def __getitem__(self, place):
         row = self.rows[place]
         waves = {name: self._wave(row, kind) for name, kind in NAMES.items()}
+        if len(waves["mix"]) != len(waves["target"]):
+            raise DatasetError(
+                f"{self.folder / row['shard']}: mix and clean of index {row['index']} differ in length"
+                f" ({len(waves['mix'])} and {len(waves['target'])} samples). Export them again, and pack."
+            )
         return dict(
             mix=waves["mix"][: self.samples],
             target=waves["target"][: self.samples],
@@ -94,19 +170,31 @@ class ShardedMixtures(torch.utils.data.Dataset):
     def _wave(self, row, kind):
         key = (os.getpid(), row["shard"])  # a file opened before a fork would share its position
         if key not in self._open:
-            self._open[key] = open(self.folder / row["shard"], "rb", buffering=0)  # noqa: SIM115  (stays open)
+            try:
+                self._open[key] = open(self.folder / row["shard"], "rb", buffering=0)  # noqa: SIM115  (stays open)
+            except OSError as error:
+                raise DatasetError(
+                    f"{self.folder / row['shard']}: cannot be opened ({error.strerror}). Pack the split again: "
+                    "python -m lib.data.shards."
+                ) from error
         file = self._open[key]
         file.seek(row[f"{kind}_at"])
-        data = file.read(row[f"{kind}_bytes"])
+        data, name = file.read(row[f"{kind}_bytes"]), f"{self.folder / row['shard']}: {kind} of index {row['index']}"
+        if len(data) < row[f"{kind}_bytes"]:
+            raise DatasetError(f"{name} is cut off. Pack the split again: python -m lib.data.shards.")
         try:
             wave, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise DatasetError(
-                f"{self.folder / row['shard']}: {kind} of index {row['index']} cannot be decoded ({error}). Pack the"
-                " split again: python -m lib.data.shards."
+                f"{name} cannot be decoded ({error}). Check the file, and pack the split again: python -m"
+                " lib.data.shards."
             ) from error
-        wave = wave.mean(1)
-        return torch.from_numpy(wave if rate == SR else audio.resample(wave, rate, SR))
+        try:
+            wave = audio.resample(audio.mixdown(wave, name), rate, SR)
+            check_wave(wave, kind, name, not row.get("speaks", True))
+        except audio.AudioError as error:
+            raise DatasetError(str(error)) from error
+        return torch.from_numpy(wave)
 
 
 def measure(folder, split, reads=2000, seed=0):

@@ -6,17 +6,19 @@ committed table of the source `debian` also fixes `split`, and gives `content` (
 """
 
 import shutil
+import unicodedata
 import warnings
 from pathlib import Path
 
 import pandas as pd
-import soundfile
 
+from lib import audio
 from lib.data import cache_dir, debian as _debian
 from lib.data.debian import OWN_SOURCES, VoicesError
+from lib.data.walk import sounds
 
 SOURCES = ("auto", "debian", "librispeech", "folder")
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+SUFFIXES = audio.SUFFIXES
 COLUMNS = ["speaker", "path", "seconds", "source", "language", "licence", "sex"]
 GIGABYTES = {
     "dev-clean": 0.34,
@@ -160,7 +162,8 @@ def _librispeech_sexes(path):
 
 
 def folder(root, skip_bad=False, language="?", licence="?"):
-    """One's own recordings: `root/speaker_name/*.{wav,flac,mp3,ogg,m4a}`, any rate and channels, one row a file.
+    """One's own recordings: `root/speaker_name/*.{wav,flac,mp3,ogg,m4a,opus,...}`, any rate and channels, one row a
+    file. The names of people are composed (NFC).
 
     Files are decoded when they are used; here their headers are read. Raises `VoicesError` naming each file that is
     empty or no
@@ -169,22 +172,31 @@ def folder(root, skip_bad=False, language="?", licence="?"):
     root = Path(root).expanduser()
     if not root.is_dir():
         raise VoicesError(f"{root}: no such folder. It should hold one folder of recordings for each speaker.")
-    rows, bad = [], []
-    for path in sorted(root.glob("*/**/*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+    rows, bad, loose = [], [], []
+    for path in sounds(root, error=VoicesError).files:
+        parts = path.relative_to(root).parts
+        if len(parts) < 2:
+            loose.append(path.name)
             continue
-        seconds = _seconds(path)
-        if seconds > 0:
-            rows.append((path.relative_to(root).parts[0], str(path), seconds, "folder", language, licence, "?"))
-        else:
-            bad.append(path)
+        try:
+            rate, _, samples = audio.facts(path)
+        except audio.AudioError as error:
+            bad.append(str(error))
+            continue
+        speaker = unicodedata.normalize("NFC", parts[0])
+        rows.append((speaker, str(path), samples / rate, "folder", language, licence, "?"))
     if bad and not skip_bad:
         raise VoicesError(
-            f"no audio can be read from {', '.join(map(str, bad[:10]))}{' ...' * (len(bad) > 10)} ({len(bad)} files:"
-            " empty, damaged, or not audio). Remove or replace them, or load with skip_bad=True."
+            f"{' '.join(bad[:10])}{' ...' * (len(bad) > 10)} ({len(bad)} files.) Remove or replace them, or load with"
+            " skip_bad=True."
         )
     if bad:
-        warnings.warn(f"skipped {len(bad)} unreadable files: {', '.join(map(str, bad[:10]))}", stacklevel=2)
+        warnings.warn(f"skipped {len(bad)} recordings: {'; '.join(bad[:10])}", stacklevel=2)
+    if loose and rows:
+        warnings.warn(
+            f"{root}: passed over {len(loose)} recordings that lie in no folder of a speaker, such as {loose[0]}.",
+            stacklevel=2,
+        )
     if not rows:
         raise VoicesError(
             f"{root}: no recordings found. Expected speaker_name/*.{{wav,flac,mp3,ogg,m4a}}, one folder a speaker."
@@ -193,20 +205,5 @@ def folder(root, skip_bad=False, language="?", licence="?"):
 
 
 def _seconds(path):
-    """Seconds of audio in `path` by its header; 0 where it is empty, damaged or no audio."""
-    try:
-        info = soundfile.info(str(path))
-        return info.frames / info.samplerate
-    except soundfile.LibsndfileError:
-        return _seconds_av(path)
-
-
-def _seconds_av(path):
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.audio[0]
-            return float((stream.duration or 0) * stream.time_base) or (container.duration or 0) / av.time_base
-    except (av.FFmpegError, IndexError, ValueError, TypeError):
-        return 0.0
+    rate, _, samples = audio.facts(path)
+    return samples / rate

@@ -46,10 +46,13 @@ def extract_all(model, dataset, name="", overlap=0.0, progress=True):
     for place in tqdm(range(len(dataset)), desc=f"extract {name}".strip(), disable=not progress):
         item = dataset[place]
         mix, enrollment = item["mix"].numpy(), item["enrollment"].numpy()
-        if not place:
-            model.extract(mix, enrollment, overlap=overlap)
-        started = time.perf_counter()
-        waves.append(model.extract(mix, enrollment, overlap=overlap))
+        try:
+            if not place:
+                model.extract(mix, enrollment, overlap=overlap)
+            started = time.perf_counter()
+            waves.append(model.extract(mix, enrollment, overlap=overlap))
+        except ValueError as error:
+            raise ValueError(f"mixture {item['index']}: {error}") from error
         seconds.append(time.perf_counter() - started)
     return Estimates(waves, seconds)
 
@@ -167,13 +170,13 @@ def open_test(folder, limit=None, split="Test"):
     for name in ("speaker", "others", "difficulty"):
         known[name] = known[name].fillna("") if name in known else ""
     if "sir_db" not in known:
-        known["sir_db"] = [_sir_of(row) for row in pairs.to_dict("records")]
+        known["sir_db"] = [_sir_of(item) for item in test]
     return test, known.reindex(columns=FACTS).reset_index()
 
 
-def _sir_of(row):
+def _sir_of(item):
     """The target's level over everything else in the mixture, dB."""
-    mix, target = audio.read(row["mix"]), audio.read(row["clean"])
+    mix, target = item["mix"].numpy(), item["target"].numpy()
     return float(audio.rms_db(target) - audio.rms_db(mix - target))
 
 
@@ -195,8 +198,9 @@ def mixture_facts(manifest, sexes=None):
         [column for column in ("index", "speaker", "difficulty", "sir_db", "snr_db") if column in manifest]
     ].copy()
     others = [list(names) for names in manifest["interferers"]] if "interferers" in manifest else [[]] * len(manifest)
-    facts.insert(2, "others", [", ".join(map(str, names)) for names in others])
-    facts["same_sex"] = [_same_sex(speaker, names, sexes or {}) for speaker, names in zip(manifest["speaker"], others)]
+    facts.insert(len(facts.columns[:2]), "others", [", ".join(map(str, names)) for names in others])
+    speakers = manifest["speaker"] if "speaker" in manifest else [""] * len(manifest)
+    facts["same_sex"] = [_same_sex(speaker, names, sexes or {}) for speaker, names in zip(speakers, others)]
     return facts
 
 

@@ -6,9 +6,11 @@ import warnings
 import numpy as np
 import torch
 
+from lib.models.enrollment import SILENT, checked
 from lib.models.resampling import to_rate
 
-SILENT = 1e-5  # a peak below this (-100 dBFS) is taken as silence
+CANCEL_DB = 12.0  # as in lib.audio: a mean so far below the loudest channel
+LOUD, TOO_LOUD = 4.0, 100.0  # as in lib.audio: peaks that are said, and refused
 SPEEDS = (
     0.84,
     0.92,
@@ -21,30 +23,58 @@ SPEEDS = (
 def mono(wave, name):
     """numpy float32 `(samples,)` of a wave `(samples,)` or `(channels, samples)`; ValueError names what is wrong with
     `name`.
+
+    The twin of `lib.audio.mono`: integers by their range, channels that cancel, a peak far over 1.
     """
-    wave = wave.detach().cpu().float().numpy() if isinstance(wave, torch.Tensor) else np.asarray(wave, dtype=np.float32)
-    if wave.ndim == 2:
-        wave = wave.mean(0 if wave.shape[0] <= wave.shape[1] else 1)
-    if wave.ndim != 1:
-        raise ValueError(f"{name}: expected (samples,) or (channels, samples), got shape {wave.shape}")
+    wave = _floats(wave, name)
     if not wave.size:
         raise ValueError(f"{name}: empty. Give at least one second of audio.")
+    if wave.ndim == 2:
+        wave = _mixdown(wave if wave.shape[0] <= wave.shape[1] else wave.T, name)
+    if wave.ndim != 1:
+        raise ValueError(f"{name}: expected (samples,) or (channels, samples), got shape {wave.shape}.")
     if not np.isfinite(wave).all():
         raise ValueError(f"{name}: holds NaN or infinite samples. Read or export the file again.")
+    if (peak := float(np.abs(wave).max())) > TOO_LOUD:
+        raise ValueError(
+            f"{name}: a peak of {peak:.0f}, where full scale is 1. Divide by the range of the samples (32768 for 16"
+            " bits)."
+        )
+    if peak > LOUD:
+        warnings.warn(f"{name}: a peak of {peak:.1f}, far above full scale, which is 1: turn it down.", stacklevel=4)
     return wave
 
 
-def check_enrollment(wave, sr):
-    """ValueError when the enrollment is silent or under 1 s, a warning under 3 s."""
-    seconds = len(wave) / sr
-    if np.abs(wave).max() < SILENT:
-        raise ValueError("enrollment: silent. Give a few seconds in which the wanted person speaks.")
-    if seconds < 1:
+def _floats(wave, name):
+    """float32; integers scaled by the range of their type, unsigned ones around its middle."""
+    wave = wave.detach().cpu() if isinstance(wave, torch.Tensor) else wave
+    wave = np.asarray(wave.float() if getattr(wave, "dtype", None) == torch.bfloat16 else wave)
+    if wave.dtype.kind == "f":
+        return wave.astype(np.float32, copy=False)
+    if wave.dtype.kind not in "iu" or wave.dtype.itemsize > 4:
         raise ValueError(
-            f"enrollment: {seconds:.2f} s is too short. Give at least 1 s, better 3 s or more, of the wanted person."
+            f"{name}: samples of the type {wave.dtype} have no known range. Give floats in [-1, 1], such as the samples"
+            " divided by 32768 where they have 16 bits."
         )
-    if seconds < 3:
-        warnings.warn(f"enrollment: {seconds:.1f} s is short; from 3 s on the voice is known better", stacklevel=4)
+    half = 2.0 ** (8 * wave.dtype.itemsize - 1)
+    return ((wave.astype(np.float64) - half * (wave.dtype.kind == "u")) / half).astype(np.float32)
+
+
+def _mixdown(channels, name):
+    """The mean of `(channels, samples)`, or the loudest channel where the mean lies `CANCEL_DB` below it."""
+    mean = channels.mean(0)
+    if len(channels) < 2 or not np.isfinite(channels).all():
+        return mean
+    powers = [float(np.mean(np.square(one, dtype=np.float64))) for one in channels]
+    loudest, floor = int(np.argmax(powers)), 10 ** (-CANCEL_DB / 10)
+    if powers[loudest] < SILENT**2 or np.mean(np.square(mean, dtype=np.float64)) > floor * powers[loudest]:
+        return mean
+    warnings.warn(
+        f"{name}: its channels cancel each other (their mean lies over {CANCEL_DB:g} dB below the loudest): channel"
+        f" {loudest + 1} alone is taken.",
+        stacklevel=5,
+    )
+    return channels[loudest]
 
 
 def fade(chunk, shared):
@@ -74,8 +104,9 @@ def extract(model, mix, enrollment, sr, overlap, batch, progress, precision="fp3
         raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
     if not len(speeds) or not all(0.5 <= speed <= 2 for speed in speeds):
         raise ValueError(f"speeds must be one or more from 0.5 to 2, got {speeds}")
-    mix, enrollment = mono(mix, "mix"), mono(enrollment, "enrollment")
-    check_enrollment(enrollment, sr)
+    mix, enrollment = mono(mix, "mix"), checked(mono(enrollment, "enrollment"), sr)
+    if np.ptp(mix) < 2 * SILENT:
+        warnings.warn("mix: silent, and so is the estimate. Was the microphone on?", stacklevel=3)
     rate, chunk, device = model.config.sample_rate, model.chunk, next(model.parameters()).device
     wave, was_training = torch.from_numpy(to_rate(mix, sr, rate)), model.training
     model.eval()

@@ -16,7 +16,7 @@ def folder(tmp_path):
         for place, name, samples in (
             ("Clean", "clean", 4000 + i),
             ("Mix", "mix", 4000 + i),
-            ("Target", "enrollment", 5000),
+            ("Target", "enrollment", 17000),
         ):
             path = tmp_path / "Train_Dataset" / place / f"{name}_{i:06d}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
