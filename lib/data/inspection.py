@@ -91,6 +91,8 @@ def take_apart(folder, split, index):
     waves |= {f"interferer ({name})": wave for name, wave in zip(row["interferers"], made["interferers"])}
     if row["background"] != "none":
         waves[f"background ({row['background']})"] = made["noise"]
+    if made["heard"] is not made["target"]:
+        waves["target, as the microphone hears it"] = made["heard"]
     return {**waves, f"target ({row['speaker']})": made["target"]}
 
 

@@ -45,6 +45,7 @@ COLUMNS = [
     "wanted_sir_db",
     "background_ratio",
     "noise_seed",
+    "place",
     "room",
     "target_gain",
     "interferer_gains",
@@ -106,9 +107,12 @@ def decode(row):
 
 def fingerprint(settings, pools):
     """A hash of all that decides the dataset: settings, voices, backgrounds; not of where they lie."""
+    told = {**asdict(settings), "music_folder": None, "noise_folder": None}
+    if told["place"]:
+        told["place"] = {**told["place"], "folder": bool(told["place"]["folder"])}
     content = dict(
         version=RECIPE_VERSION,
-        settings={**asdict(settings), "music_folder": None, "noise_folder": None},
+        settings=told,
         voices={
             split: {
                 name: {file: round(seconds, 3) for file, seconds in files.items()} for name, files in speakers.items()

@@ -22,7 +22,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib import audio
-from lib.data import recipes
+from lib.data import places, recipes
 from lib.data.dataset import DatasetError, check_dataset, collate, open_dataset  # noqa: F401  (one door to import from)
 from lib.data.manifest import COLUMNS, decode, encode, fingerprint, read_manifest
 from lib.data.pools import MixtureError, make_pools
@@ -55,10 +55,12 @@ class MixtureSettings:
     babble_share: float = 1.0  # shares of the kinds of background among each other: talk of several Train voices,
     music_share: float = 1.0  # the files of `music_folder`,
     noise_share: float = 1.0  # coloured noise made on the spot,
+    fan_share: float = 0.0  # a fan, made too,
     folder_share: float = 1.0  # and the files of `noise_folder`
     music_folder: str = None
     noise_folder: str = None
     room_share: float = 0.0  # share of mixtures in a simulated room (the target then keeps its reverberation)
+    place: places.Place = None  # where all of them are heard instead (`lib.data.places`): a name or folder in `build`
     skip_below_dbfs: float = -50.0  # a fainter mixture is left out and counted
     seed: int = 0
 
@@ -67,6 +69,8 @@ class MixtureSettings:
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
+        if isinstance(self.place, dict):
+            object.__setattr__(self, "place", places.open_place(self.place))
         _check_settings(self)
 
     @property
@@ -103,13 +107,11 @@ def _check_settings(settings):
 def build(voices, out, progress=True, workers=None, overwrite=False, **settings):
     """Make the Dataset `out` from `voices` (columns speaker, path, seconds, split) and return a summary, a row a split.
 
-    `settings` are the fields of `MixtureSettings`; `workers` processes share the work (default: one a core). A second
-    call
-    with the same settings and voices returns at once; after an interruption it goes on where it stopped. The dataset is
-    made
-    beside `out` and put in its place when complete, so an earlier one stays whole until then. Raises `MixtureError` for
-    unusable
-    voices or settings, and where `out` holds another dataset and `overwrite` is not set.
+    `settings` are the fields of `MixtureSettings`, `place` also as a name or folder (`lib.data.places`); `workers`
+    processes share the work (default: one a core). A second call with the same settings and voices returns at once;
+    after an interruption it goes on where it stopped. The dataset is made beside `out` and put in its place when
+    complete, so an earlier one stays whole until then. Raises `MixtureError` for unusable voices or settings, and where
+    `out` holds another dataset and `overwrite` is not set.
     """
     settings, out = make_settings(**settings), Path(out)
     pools = make_pools(voices, settings)
@@ -145,18 +147,27 @@ def build(voices, out, progress=True, workers=None, overwrite=False, **settings)
     return _summary(out)
 
 
-def make_settings(**settings):
-    """`MixtureSettings` of keywords; an unknown one is an error that lists the known ones."""
+def make_settings(place=None, **settings):
+    """`MixtureSettings` of keywords; an unknown one is an error that lists the known ones.
+
+    place: a name, a folder or a `lib.data.places.Place`; it brings settings of its own, over which those given win.
+    """
     known = [field.name for field in fields(MixtureSettings)]
     if unknown := sorted(set(settings) - set(known)):
         raise MixtureError(f"unknown mixture setting {', '.join(unknown)}; known are {', '.join(known)}.")
+    if place is not None:
+        try:
+            place = places.open_place(place)
+        except places.PlaceError as error:
+            raise MixtureError(str(error)) from error
+        settings = {**places.mixture_settings(place), **settings, "place": place}
     return MixtureSettings(**settings)
 
 
 def parts(folder, split, index, roots=None):
-    """Mixture `index` of `split` rebuilt in memory from its manifest row: dict of mix, target, interferers (a list),
-    noise,
-    enrollment, float32 `(samples,)` as they were before rounding to 16 bits.
+    """Mixture `index` of `split` rebuilt in memory from its manifest row, as `recipes.render` gives its parts: a dict
+    of
+    float32 `(samples,)` waves as they were before rounding to 16 bits.
 
     `roots`: where the voices and backgrounds lie now, e.g. `{"voices": folder}`, when they have moved since. Raises
     `MixtureError` for an unknown index, `AudioError` where a source file is missing.
@@ -171,7 +182,8 @@ def parts(folder, split, index, roots=None):
     record = json.loads((Path(folder) / "settings.json").read_text())
     settings = make_settings(**record["settings"])
     recipe = {**decode(row.iloc[0]), "samples": settings.samples, "level_dbfs": settings.level_dbfs}
-    return recipes.render(recipe, recipes.Library({**record["roots"], **(roots or {})}))[0]
+    library = recipes.Library({**record["roots"], **(roots or {})}, place=settings.place)
+    return recipes.render(recipe, library)[0]
 
 
 # --- making them
@@ -180,7 +192,12 @@ _job = {}  # what a worker process needs, set once by `_start_worker`
 
 
 def _start_worker(settings, pools, building):
-    _job.update(settings=settings, pools=pools, building=Path(building), library=recipes.Library(pools.roots))
+    _job.update(
+        settings=settings,
+        pools=pools,
+        building=Path(building),
+        library=recipes.Library(pools.roots, place=settings.place),
+    )
 
 
 def _make(split, index):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+SR = 16000
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".g722"}
 SHARES = {"Train": (0.0, 0.8), "Val": (0.8, 0.9), "Test": (0.9, 1.0)}
 BY_FILE = 10  # from so many files on, a file belongs to one split; fewer files are cut along their time axis
@@ -21,6 +22,26 @@ def coloured(rng, samples):
     )  # flat below 60 Hz: no rumble that nobody hears
     wave = np.fft.irfft(spectrum * frequency ** (-exponent / 2), samples)
     return (wave / np.sqrt(np.mean(wave**2))).astype(np.float32)
+
+
+def fan(rng, samples, hum_hz=100.0, whine_hz=1180.0):
+    """A fan, made by formula, `(samples,)`, RMS 1: air of a fixed spectrum, a hum with harmonics, a whine that wanders.
+
+    The mains' hum and the blades' whine keep their pitch; level, phase and wandering differ by `rng`.
+    """
+    hz = np.fft.rfftfreq(samples, 1 / SR)
+    slope = np.interp(hz, [0, 60, 150, 400, 1500, 4000, 8000], [-40, -12, 0, -3, -10, -22, -40])
+    air = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * 10 ** (slope / 20), samples)
+    times = np.arange(samples) / SR
+    hum = sum(np.sin(2 * np.pi * k * hum_hz * times + rng.uniform(0, 2 * np.pi)) / k for k in range(1, 6))
+    wander = np.cumsum(np.interp(times, np.linspace(0, times[-1] + 1e-9, 12), rng.uniform(-6, 6, 12))) / SR
+    whine = np.sin(2 * np.pi * (whine_hz * times + wander) + rng.uniform(0, 2 * np.pi))
+    wave = _unit(air) + rng.uniform(0.25, 0.5) * _unit(hum) + rng.uniform(0.1, 0.2) * _unit(whine)
+    return _unit(wave).astype(np.float32)
+
+
+def _unit(wave):
+    return wave / np.sqrt(np.mean(wave**2))
 
 
 def music_folder(choice="auto"):

@@ -138,7 +138,7 @@ def _add_backgrounds(pools, settings):
         pools.backgrounds["babble"] = settings.babble_share
     elif settings.babble_share:
         missing.append(f"babble (fewer than {MIN_BABBLE} further Train voices)")
-    pools.backgrounds["noise"] = settings.noise_share
+    pools.backgrounds |= {"noise": settings.noise_share, "fan": settings.fan_share}
     for kind, folder in (("music", settings.music_folder), ("folder", settings.noise_folder)):
         if folder is None:
             missing += ["music (no music_folder)"] if kind == "music" and settings.music_share else []

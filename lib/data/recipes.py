@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lib import audio
-from lib.data import noises, rooms
+from lib.data import noises, places, rooms
+from lib.data.devices import Device, own_noise
 
 SR = 16000
 SPLITS = ("Train", "Val", "Test")
@@ -20,6 +21,7 @@ MIN_PIECE = round(0.3 * SR)  # shorter recordings and cuts are clicks rather tha
 FADE = round(0.005 * SR)  # at both ends of each piece, so that a cut does not click
 ENROLLMENT_GAP = round(0.1 * SR)
 TRIES = 20
+MADE = {"noise": noises.coloured, "fan": noises.fan}  # backgrounds made by formula from a seed
 SILENT_DB = -50.0  # dBFS; a piece below it, or this far below its own recording, counts as silent:
 SILENT_RELATIVE_DB = -25.0
 
@@ -41,10 +43,11 @@ class NotEnough(Exception):
 class Library:
     """Waves by name, decoded at 16 kHz, the latest `limit` bytes kept in memory.
 
-    `roots`: first word of a name -> folder.
+    `roots`: first word of a name -> folder. `place`: where its mixtures are heard, a `lib.data.places.Place` or None.
     """
 
-    def __init__(self, roots, limit=2**28):
+    def __init__(self, roots, limit=2**28, place=None):
+        self.place = place
         self.roots, self.limit = {name: Path(folder) for name, folder in roots.items()}, limit
         self.kept, self.bytes = OrderedDict(), 0
 
@@ -93,6 +96,9 @@ def draw(settings, pools, library, split, index):
     recipe.update(_ratios(rng, settings, count))
     recipe.update(_background(rng, settings, pools, library, split, {speaker, *interferers}))
     recipe["room"] = rooms.draw(rng, 1 + count) if rng.random() < settings.room_share else None
+    if settings.place is not None:
+        recipe["room"] = places.draw(rng, settings.place, split, count)
+        recipe["place"] = settings.place.name
     return recipe
 
 
@@ -129,8 +135,7 @@ def fill(rng, order, library, samples, gaps, speech=0):
     """Pieces of the recordings in `order`, with `gaps` (low, high) samples between, until `samples` are covered.
 
     A recording that is longer than what is left gives a random cut. `speech`: at least so many samples besides the
-    gaps.
-    Returns None when the recordings do not suffice. Silent recordings and cuts are passed over.
+    gaps. Returns None when the recordings do not suffice. Silent recordings and cuts are passed over.
     """
     pieces, at, spoken = [], 0, 0
     for file in order:
@@ -181,7 +186,7 @@ def _background(rng, settings, pools, library, split, speakers):
     kind = str(rng.choice(kinds, p=np.array(shares) / sum(shares)))
     ratio = settings.background_ratio if settings.snr_db is None else 10 ** (-rng.uniform(*settings.snr_db) / 20)
     recipe.update(background=kind, background_ratio=float(ratio))
-    if kind == "noise":
+    if kind in MADE:
         recipe["noise_seed"] = int(rng.integers(2**31))
     elif kind == "babble":
         names = [name for name in pools.voices["Train"] if name not in speakers]
@@ -217,42 +222,56 @@ def assemble(pieces, library, samples, raw=False):
 def render(recipe, library):
     """The parts of one mixture: `(parts, facts)`, float32 `(samples,)` each.
 
-    `parts`: mix, target, interferers (a list), noise, enrollment, where mix = target + the interferers + noise, as it
-    is
-    written. In a simulated room the target is what the microphone would hear of it alone, reverberation included.
+    `parts`: mix, target, heard, interferers (a list), noise, enrollment. `target` is what a model is to give back;
+    `heard` is what the mix holds of it, so that mix = heard + the interferers + noise, as it is written. They differ in
+    a place: there the target is the direct sound and early reflections, before the device, and all else is as the
+    device passes it on (where it has a codec or clips, the mix is the device's, and the parts are what enters it).
+    In a room without a place the target is what the microphone would hear of it alone, reverberation included.
     `facts`: gains, SIR and SNR as they came out (dB), the target's level before and after (dBFS), the common scale.
     """
-    samples, level = recipe["samples"], recipe["level_dbfs"]
+    samples, level, place = recipe["samples"], recipe["level_dbfs"], library.place
     target = assemble(recipe["target_pieces"], library, samples)
     others = [assemble(pieces, library, samples) for pieces in recipe["interferer_pieces"]]
-    if recipe["room"]:
-        target, *others = rooms.place([target, *others], recipe["room"], SR)
     noise = _noise(recipe, library, samples)
-    gain = _gain_to(target, 10 ** (level / 20))
-    rms = gain * _rms(target)
+    if place is not None:
+        target, heard, others = places.place_voices(place, recipe["room"], target, others)
+        noise = places.high_pass(place, noise)
+    elif recipe["room"]:
+        target, *others = rooms.place([target, *others], recipe["room"], SR)
+    if place is None:
+        heard = target
+    gain = _gain_to(heard, 10 ** (level / 20))
+    rms = gain * _rms(heard)
     gains = [_gain_to(wave, rms * ratio) for wave, ratio in zip(others, recipe["ratios"])]
     if recipe["wanted_sir_db"] is not None:
         together = _rms(sum(np.float32(g) * wave for g, wave in zip(gains, others)))
         gains = [g * rms * 10 ** (-recipe["wanted_sir_db"] / 20) / together for g in gains]
-    noise_gain = _gain_to(noise, rms * recipe["background_ratio"])
-    sources, gains = [target, *others, noise], [gain, *gains, noise_gain]
-    peak = max(np.abs(sum(np.float32(g) * wave for g, wave in zip(gains, sources))).max(), np.abs(target * gain).max())
-    scale = min(1.0, 0.99 / float(peak))
-    target, *others, noise = [np.float32(g * scale) * wave for g, wave in zip(gains, sources)]
+    gains = [gain, *gains, _gain_to(noise, rms * recipe["background_ratio"])]
+    sources = [np.float32(g) * wave for g, wave in zip(gains, [heard, *others, noise])]
+    target = np.float32(gain) * target
+    device = Device() if place is None else place.device
+    if device.linear:
+        sources = [device(wave) for wave in sources]
+    sources[-1] = sources[-1] + own_noise(device, np.random.default_rng([recipe["index"], 11]), samples)
+    peak = max(np.abs(sum(sources)).max(), np.abs(target).max())
+    scale = np.float32(min(1.0, 0.99 / float(peak)))
+    target, (heard, *others, noise) = scale * target, [scale * wave for wave in sources]
+    mix = sum(others, heard) + noise
     parts = dict(
-        mix=sum(others, target) + noise,
+        mix=mix if device.linear else device(mix),
         target=target,
+        heard=heard,
         interferers=others,
         noise=noise,
         enrollment=_enrollment(recipe, library),
     )
     raw = assemble(recipe["target_pieces"], library, samples, raw=True)
-    return parts, _facts(parts, raw, [g * scale for g in gains], scale)
+    return parts, _facts(parts, raw, [g * float(scale) for g in gains], float(scale))
 
 
 def _noise(recipe, library, samples):
-    if recipe["background"] == "noise":
-        return noises.coloured(np.random.default_rng(recipe["noise_seed"]), samples)
+    if recipe["background"] in MADE:
+        return MADE[recipe["background"]](np.random.default_rng(recipe["noise_seed"]), samples)
     return sum(
         (assemble(pieces, library, samples) for pieces in recipe["background_pieces"]),
         np.zeros(samples, dtype=np.float32),
@@ -268,8 +287,8 @@ def _facts(parts, raw, gains, scale):
     talk = sum(parts["interferers"])
     level, after = audio.rms_db, audio.rms_db(parts["target"])
     facts = dict(
-        sir_db=after - level(talk),
-        snr_db=after - level(parts["noise"]) if parts["noise"].any() else None,
+        sir_db=level(parts["heard"]) - level(talk),
+        snr_db=level(parts["heard"]) - level(parts["noise"]) if parts["noise"].any() else None,
         scale=scale,
         target_gain=gains[0],
         interferer_gains=gains[1:-1],

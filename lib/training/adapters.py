@@ -17,8 +17,14 @@ TARGETS = r".*\.(self_attn\.linear_(q|k|v|out)|feed_forward(_macaron)?\.w_[12])"
 
 
 def open_all(model):
-    """Everything trains."""
-    return freezing.thaw(model, freezing.groups_of(model))
+    """Everything trains; BatchNorm keeps its statistics, as in every strategy."""
+    return freezing.hold_statistics(model, freezing.thaw(model, freezing.groups_of(model)))
+
+
+def open_all_but_speaker(model):
+    """Everything trains but the speaker encoder, which a few hundred mixtures of a few people only spoil."""
+    groups = freezing.groups_of(model)
+    return freezing.hold_statistics(model, freezing.freeze_groups(model, groups, set(groups) - {"xvector", "spk_ffn"}))
 
 
 def open_norms_and_biases(model):

@@ -163,8 +163,7 @@ def comparison_table(sizes, strategies, device, items=8, epochs=5, batch=4, say=
     ratio.
 
     Fast is bfloat16 with the cache, which all strategies share; the seconds that filling it took are in the row of the
-    strategy
-    that needed it first, and in a column of their own.
+    strategy that needed it first, and in a column of their own.
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -19,10 +19,11 @@ from lib.metrics import bootstrap_interval
 from lib.runs import place
 from lib.training import freezing, strategies
 from lib.training.adapters import merge_adapters
+from lib.training.equaliser import fit_equaliser
 from lib.training.fit import fit, measure
 from lib.training.settings import Settings
 
-BEFORE, RANDOM = "before fine-tuning", "from random weights"
+BEFORE, EQUALISER, RANDOM = "before fine-tuning", "no training: an equaliser", "from random weights"
 STRATEGIES = (*strategies.STRATEGIES, RANDOM)
 DOMAINS = ("val", "test", "source")
 
@@ -86,24 +87,21 @@ def score(model, sets, **how):
     )
 
 
-def compare(
-    start, strategies, train, sets, out, before=None, resume=False, collate=None, say=print, seeds=(0,), **settings
-):
+def compare(start, names, train, sets, out, before=None, resume=False, collate=None, say=print, seeds=(0,), **settings):
     """Fine-tune `start` by each of `strategies`, once a seed, and measure it. Returns `(table, samples)`.
 
-    start: the model, left as it is. strategies: names out of `STRATEGIES`. sets: domain -> dataset, `val` among them.
-    before: the start's scores, where `score` has them already. settings: see `training.Settings`. Each strategy is a
-    run in
-    `out`; its weights are dropped once measured. With `resume` those that are done are not done again. table: a row a
-    strategy,
-    the model before first: strategy, trainable, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri
-    with
-    <domain>_low and _high (95 % bootstrap over mixtures), <domain>_change against before with its paired interval,
-    <domain>_spread:
-    standard deviation of the mean over seeds. samples: strategy, seed, domain, index, si_sdri. Both are written to
-    `out` as CSV.
+    start: the model, left as it is. names: of strategies, out of `STRATEGIES`. sets: domain -> dataset, `val` among
+    them. before: the start's scores, where `score` has them already. settings: see `training.Settings`. Each strategy
+    is a run in `out`; its weights are dropped once measured. A `learning_rate` of 0 or None is each strategy's own
+    (`lib.training.strategies`). With `resume` those that are done are not done again.
+
+    table: a row a strategy, after the model before and the one with an equaliser fitted on `train` behind it: strategy,
+    trainable, rate, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri with <domain>_low and _high
+    (95 % bootstrap over mixtures), <domain>_change against before with its paired interval, <domain>_beyond against the
+    equaliser with its paired interval, <domain>_spread: standard deviation of the mean over seeds. samples: strategy,
+    seed, domain, index, si_sdri. Both are written to `out` as CSV.
     """
-    if unknown := [name for name in strategies if name not in STRATEGIES]:
+    if unknown := [name for name in names if name not in STRATEGIES]:
         raise freezing.FreezeError(f"unknown strategy {', '.join(unknown)}; known are: {', '.join(STRATEGIES)}")
     how, rows = (
         dict(collate=collate, device=settings.get("device", "auto")),
@@ -111,10 +109,14 @@ def compare(
     )
     before, started = score(start, sets, **how) if before is None else before, time.perf_counter()
     samples = [before.assign(strategy=BEFORE, seed=seeds[0])]
-    todo = [(name, seed) for name in strategies for seed in seeds]
+    equalised, seconds = _equalised(start, train, sets, how)
+    rows.append({"strategy": EQUALISER, "trainable": 0, "seconds": seconds})
+    samples.append(equalised.assign(strategy=EQUALISER, seed=seeds[0]))
+    todo = [(name, seed) for name in names for seed in seeds]
     for done, (name, seed) in enumerate(todo, start=1):
         folder = Path(out) / (slug(name) + (f"_seed_{seed}" if len(seeds) > 1 else ""))
-        row, scores = _one(start, name, train, sets, folder, resume, how, {**settings, "seed": seed})
+        asked = {**settings, "seed": seed, "learning_rate": settings.get("learning_rate") or rate_of(name)}
+        row, scores = _one(start, name, train, sets, folder, resume, how, asked)
         rows.append({**row, "seeds": len(seeds)})
         samples.append(scores.assign(strategy=name, seed=seed))
         left = (time.perf_counter() - started) / done * (len(todo) - done)
@@ -137,6 +139,19 @@ def compare(
     return table, samples
 
 
+def rate_of(name):
+    """The learning rate that the strategy `name` stands; a model from random weights takes the highest."""
+    return 1e-3 if name == RANDOM else strategies.STRATEGIES[name].rate
+
+
+def _equalised(start, train, sets, how):
+    """Scores of `start` with an equaliser behind it, and the seconds it took to fit."""
+    started = time.perf_counter()
+    model = fit_equaliser(start, train)
+    seconds = time.perf_counter() - started
+    return score(model, sets, **how), seconds
+
+
 def slug(name):
     """A name fit for a folder: letters, digits and underscores."""
     return re.sub(r"\W+", "_", name.lower()).strip("_")
@@ -155,6 +170,7 @@ def _one(start, name, train, sets, out, resume, how, settings):
     row = {
         "strategy": name,
         "trainable": counts.attrs["trainable"],
+        "rate": settings["learning_rate"],
         "seconds": history.attrs["seconds"],
         "memory_mb": history.attrs["peak_memory_mb"],
         "best_epoch": history.attrs["best_epoch"],
@@ -180,35 +196,30 @@ def _prepared(start, name, seed):
 
 
 def _summary(samples, strategy):
-    row, chosen = {}, samples[samples["strategy"] == strategy]
-    for domain in chosen["domain"].unique():
-        values, before = (
-            part[part["domain"] == domain]
-            .groupby("index")["si_sdri"]
-            .mean()
-            .to_numpy()  # each mixture: mean over seeds
-            for part in (chosen, samples[samples["strategy"] == BEFORE])
-        )
-        row[f"{domain}_spread"] = chosen[chosen["domain"] == domain].groupby("seed")["si_sdri"].mean().std()
-        for kind, numbers in (("", values), ("change_", values - before)):
-            mean, low, high = bootstrap_interval(numbers)
-            row |= {
-                f"{domain}_{kind or 'si_sdri_'}".rstrip("_"): mean,
-                f"{domain}_{kind}low": low,
-                f"{domain}_{kind}high": high,
-            }
+    """The numbers of one row: each mixture counts once, with its mean over seeds."""
+    row, by_mixture = {}, samples.groupby(["strategy", "domain", "index"])["si_sdri"].mean()
+    for domain in samples.loc[samples["strategy"] == strategy, "domain"].unique():
+        own, before, equalised = (by_mixture[name][domain] for name in (strategy, BEFORE, EQUALISER))
+        chosen = samples[(samples["strategy"] == strategy) & (samples["domain"] == domain)]
+        row[f"{domain}_spread"] = chosen.groupby("seed")["si_sdri"].mean().std()
+        for name, values in (("si_sdri", own), ("change", own - before), ("beyond", own - equalised)):
+            mean, low, high = bootstrap_interval(values.to_numpy())
+            kind = "" if name == "si_sdri" else f"{name}_"
+            row |= {f"{domain}_{name}": mean, f"{domain}_{kind}low": low, f"{domain}_{kind}high": high}
     return row
 
 
 def shown(table):
     """The columns of the table that a reader compares, with the intervals in words."""
-    part = table[["strategy", "trainable", "seconds", "memory_mb", "val_si_sdri", "test_si_sdri"]].copy()
-    part["test, 95 %"] = [f"{row.test_low:.2f} to {row.test_high:.2f}" for row in table.itertuples()]
-    part["change on test, 95 %"] = [
-        f"{row.test_change_low:+.2f} to {row.test_change_high:+.2f}" for row in table.itertuples()
-    ]
+    part = table[["strategy", "trainable", "rate", "seconds", "memory_mb", "val_si_sdri", "test_si_sdri"]].copy()
+    for name in ("change", "beyond"):
+        part[f"{name}, 95 %"] = [
+            f"{row[f'test_{name}']:+.2f} ({row[f'test_{name}_low']:+.2f} to {row[f'test_{name}_high']:+.2f})"
+            for row in table.to_dict("records")
+        ]
+    part = part.rename(columns={"change, 95 %": "change on test, 95 %", "beyond, 95 %": "beyond the equaliser, 95 %"})
     if "source_change" in table:
-        part["source_si_sdri"], part["source_change"] = table["source_si_sdri"], table["source_change"]
+        part["source_change"] = table["source_change"]
     if table["test_spread"].notna().any():
         part["spread over seeds, test"] = table["test_spread"]
     return part
@@ -217,7 +228,7 @@ def shown(table):
 def reading(table):
     """What the rows say, as numbered Markdown lines; their numbers come from the table, so they hold for any run."""
     rows = {row["strategy"]: row for row in table.to_dict("records")}
-    before, tuned = rows[BEFORE], [row for name, row in rows.items() if name != BEFORE]
+    before, tuned = rows[BEFORE], [row for name, row in rows.items() if name not in (BEFORE, EQUALISER)]
     pretrained = [row for row in tuned if row["strategy"] != RANDOM]
     best = max(tuned, key=lambda row: row["val_si_sdri"])
     lines = [
@@ -228,6 +239,13 @@ def reading(table):
             f" paired difference {best['test_change_low']:+.2f} to {best['test_change_high']:+.2f}: {_verdict(best)})."
         ),
     ]
+    if EQUALISER in rows:
+        row = rows[EQUALISER]
+        lines.append(
+            f"One fixed equaliser behind the model, without any training, brings {row['test_change']:+.2f} dB: that"
+            f" much is the device's frequency response. Beyond it **{best['strategy']}** brings"
+            f" {best['test_beyond']:+.2f} dB ({best['test_beyond_low']:+.2f} to {best['test_beyond_high']:+.2f})."
+        )
     near = [row for row in pretrained if row["val_si_sdri"] > best["val_si_sdri"] - 0.2]
     if near:
         cheap = min(near, key=lambda row: row["trainable"])

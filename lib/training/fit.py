@@ -34,20 +34,15 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
     """Train `model` on `train`, choose by the loss on `val`, keep everything in the folder `out`. Returns the history.
 
     train, val: datasets of dicts. collate: list of items -> batch, default `pad`. score: `(output, batch) -> {name:
-    (batch,)}`
-    for validation, default `score_extraction`. notes: a dict kept in settings.json (what model, what data). settings:
-    see `Settings`.
-    resume: go on with an interrupted run in `out`; the history is then the one the uninterrupted run would have had.
+    (batch,)}` for validation, default `score_extraction`. notes: a dict kept in settings.json (what model, what data).
+    settings: see `Settings`. resume: go on with an interrupted run in `out`; the history is then the one the
+    uninterrupted run would have had.
 
     The history has a row an epoch: epoch, train_loss, val_loss, val_<score>..., learning_rate, seconds; epoch 0 is the
-    model as it
-    came in. `.attrs`: best_epoch, seconds, peak_memory_mb, precision, device. Afterwards the model holds the weights of
-    the lowest
-    validation loss, which may be those it came with, in eval mode; they are in `out/best` too. Frozen parts (see
-    `lib.training.freezing`) stay.
-    Raises `SettingsError` for a setting, `RunError` for an `out` that is taken or does not fit, `TrainingError` when
-    the loss is
-    not finite.
+    model as it came in. `.attrs`: best_epoch, seconds, peak_memory_mb, precision, device. Afterwards the model holds
+    the weights of the lowest validation loss, which may be those it came with, in eval mode; they are in `out/best`
+    too. Frozen parts (see `lib.training.freezing`) stay. Raises `SettingsError` for a setting, `RunError` for an `out`
+    that is taken or does not fit, `TrainingError` when the loss is not finite.
     """
     settings, out = Settings.of(settings), Path(out)
     device = pick_device(settings.device)

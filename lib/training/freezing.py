@@ -26,15 +26,17 @@ class FreezeError(ValueError):
     """
 
 
-def freeze(model, depth, type="full", open_spk_ffn=0, open_pre_ffn=0, open_mask=0, open_condition=0, **unknown):
+def freeze(
+    model, depth, type="full", open_spk_ffn=0, open_pre_ffn=0, open_mask=0, open_condition=0, hold_norms=1, **unknown
+):
     """Freeze a `ConVoiFilter` but for the chosen parts; what an earlier call froze or opened is forgotten.
 
     depth: how many of the last Conformer blocks train, 0 to all. type: "full" for whole blocks, "attn" for their
-    attention only.
-    open_spk_ffn: the x-vector's last Linear, reached by the gradient through the enrollment and through the mixture.
-    open_pre_ffn: the input layer before the Conformer. open_mask: the mask layer. open_condition: the Linear over both
-    embeddings.
-    Returns a DataFrame in the order of the signal: group, parameters, trainable. Raises `FreezeError`.
+    attention only. open_spk_ffn: the x-vector's last Linear, reached by the gradient through the enrollment and through
+    the mixture. open_pre_ffn: the input layer before the Conformer. open_mask: the mask layer. open_condition: the
+    Linear over both embeddings. hold_norms: 1 keeps the running statistics of BatchNorm in trained blocks too: in a few
+    hundred mixtures they drift to the new place faster than they are worth, and forget the old one. Returns a DataFrame
+    in the order of the signal: group, parameters, trainable. Raises `FreezeError`.
     """
     switches = dict(
         open_spk_ffn=open_spk_ffn, open_pre_ffn=open_pre_ffn, open_mask=open_mask, open_condition=open_condition
@@ -44,12 +46,21 @@ def freeze(model, depth, type="full", open_spk_ffn=0, open_pre_ffn=0, open_mask=
     opened = {SWITCHES[name] for name, on in switches.items() if on}
     for block in range(blocks - depth + 1, blocks + 1):
         opened |= {f"block {block} attn"} | ({f"block {block} rest"} if type == "full" else set())
-    return freeze_groups(model, groups_of(model), opened)
+    table = freeze_groups(model, groups_of(model), opened)
+    return hold_statistics(model, table) if hold_norms else table
+
+
+def hold_statistics(model, table=None):
+    """Keep every BatchNorm of `model` in eval mode; its weights may train, its statistics stay. Returns `table`."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            _hold(module)
+    return table
 
 
 def _check(depth, blocks, type, switches, unknown):
     if unknown:
-        known = ", ".join(["depth", "type", *SWITCHES])
+        known = ", ".join(["depth", "type", *SWITCHES, "hold_norms"])
         raise FreezeError(f"unknown setting {', '.join(unknown)}; known are: {known}")
     if isinstance(depth, bool) or not isinstance(depth, Integral) or not 0 <= depth <= blocks:
         raise FreezeError(
@@ -83,10 +94,10 @@ def freeze_groups(model, groups, open):
     """Freeze all of `model` but the groups named in `open`. Works for any module; the core of every strategy.
 
     groups: name -> a module, a parameter, or a list of these. Of nested modules the innermost group counts, so that a
-    block and
-    the attention inside it can be two groups. A parameter given by itself trains without changing its module's mode.
-    What no group names is frozen, and shown as the group "other". Returns a DataFrame: group, parameters, trainable.
-    Raises `FreezeError` for an unknown name in `open`, a part that is not the model's, or a parameter in two groups.
+    block and the attention inside it can be two groups. A parameter given by itself trains without changing its
+    module's mode. What no group names is frozen, and shown as the group "other". Returns a DataFrame: group,
+    parameters, trainable. Raises `FreezeError` for an unknown name in `open`, a part that is not the model's, or a
+    parameter in two groups.
     """
     open = set(open)
     if open - set(groups):
@@ -119,8 +130,7 @@ class HeldInEval:
     themselves.
 
     An attribute of the module rather than a hook or a subclass, so that it holds for whoever calls `train()` (also on a
-    parent or a
-    wrapper), leaves the module's class alone, and goes along in a deepcopy or a pickle.
+    parent or a wrapper), leaves the module's class alone, and goes along in a deepcopy or a pickle.
     """
 
     def __init__(self, module):

@@ -84,8 +84,7 @@ def prepare(model, train, val, collate, limit_gb, precision, device, batch_size=
     why.
 
     limit_gb: what the cache may take on disk in all, 0 for no cache; entries not used for longest go first. Where the
-    stage of `model`
-    would not fit, the embeddings alone are cached, and one line says so.
+    stage of `model` would not fit, the embeddings alone are cached, and one line says so.
     """
     stage = stage_of(model) if limit_gb else None
     if stage is None:

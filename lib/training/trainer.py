@@ -11,6 +11,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from lib import runs
+from lib.losses import spectral_distance
 from lib.training.progress import progress_for
 from lib.training.settings import TrainingError, accepted_by
 
@@ -130,10 +131,14 @@ class _Trainer(Trainer):
             )  # Trainer sets it on every config; it is of language models, and would be saved with ours
         self.remove_callback(PrinterCallback)
         self.score, self.record, self.accepted, self.names = score, record, accepted_by(model), []
+        self.spectral = settings.spectral
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         output = model(**{name: value for name, value in inputs.items() if name in self.accepted})
-        return (output.loss, output) if return_outputs else output.loss
+        loss = output.loss
+        if self.spectral:
+            loss = loss + self.spectral * spectral_distance(output.est, inputs["target"], inputs.get("lengths")).mean()
+        return (loss, output) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Return the loss and one row of scores an item, rather than the estimates themselves, which would fill the
