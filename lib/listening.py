@@ -23,6 +23,9 @@ from lib import audio
 MP3_LEVEL = 0.85  # libsndfile's scale from 0 (best) to 1 (smallest): 32 kbit/s for 16 kHz mono, 20 kB for 5 s
 FLOOR_DB = -60.0  # the darkest colour of a spectrogram, in dB relative to the loudest bin of the row of waves
 COLOUR_STEPS = 20  # 3 dB a step: fewer colours make a stored picture several times smaller
+PLAYER = "height:32px;width:280px;max-width:60vw;display:block"  # low enough that five and their picture fit a screen
+ALONE = "for (const one of document.querySelectorAll('audio')) if (one !== this) one.pause()"  # one sounds at a time
+LARGEST_UPLOAD = "100 MB with `python3 workbook.py lab`, 7 MB in a Jupyter with default settings"
 LEVEL_NOTE = "Levels as they are: nothing is normalised between the players."
 
 
@@ -86,18 +89,37 @@ def spectrograms(waves, sr=16000, n_fft=512, hop=256, columns=3, floor_db=FLOOR_
     figure = _spectrogram_figure(waves, sr, n_fft, hop, columns, floor_db, width, row_height)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
+    return Image(_few_colours(buffer), format="png", alt=_alt(waves))
+
+
+def picture(figure, alt, width=None):
+    """A matplotlib `figure` as a small PNG to display, with `alt`, a sentence that says what there is to see.
+
+    width: of the picture on the page, in px; default its own. The figure is closed.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    plt.close(figure)
+    return Image(_few_colours(buffer), format="png", alt=alt, width=width)
+
+
+def _few_colours(buffer):
     small = io.BytesIO()
     PIL.Image.open(buffer).convert("RGB").quantize(64).save(small, format="png", optimize=True)
-    return Image(small.getvalue(), format="png")
+    return small.getvalue()
+
+
+def _alt(waves):
+    return f"Spectrograms, time against frequency, of: {', '.join(map(str, waves))}."
 
 
 def sample_view(waves, sr=16000, title="", note=LEVEL_NOTE, columns=3):
     """Title, players and spectrograms of `waves` (label -> wave) in one piece of HTML that a widget can replace as a
     whole.
     """
-    picture = _picture_html(spectrograms(waves, sr, columns=columns))
+    shown = _picture_html(spectrograms(waves, sr, columns=columns), _alt(waves))
     heading = f"<p><b>{html.escape(title)}</b></p>" if title else ""
-    return HTML(heading + _players_html(waves, sr, note) + picture)
+    return HTML(heading + _players_html(waves, sr, note) + shown)
 
 
 def pick_sample(table, show, column="si_sdri", unit="dB", start="worst", seed=0):
@@ -171,7 +193,7 @@ def sort_table(table, columns, by, digits=2, rows=10):
 
 def upload_pair(run, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
     """Two upload fields, mixture and enrollment, and a button that displays what `run(mix, enrollment)` returns (16 kHz
-    mono).
+    mono). What was chosen is shown at once: name, size and seconds, or why it cannot be used.
     """
     import ipywidgets
 
@@ -180,6 +202,11 @@ def upload_pair(run, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
         for name in ("mixture", "enrollment")
     }
     button, output = ipywidgets.Button(description="extract", button_style="primary"), ipywidgets.Output()
+    facts = ipywidgets.HTML()
+
+    def say(_=None):
+        rows = [f"{name}: {_chosen(field.value)}" for name, field in fields.items()]
+        facts.value = "<br>".join([*rows, f"<small>Files up to {LARGEST_UPLOAD} arrive.</small>"])
 
     def on_click(_):
         output.clear_output()
@@ -193,7 +220,22 @@ def upload_pair(run, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
                 display(HTML(f"<p><b>This does not work:</b> {html.escape(str(error))}</p>"))
 
     button.on_click(on_click)
-    display(ipywidgets.HBox([*fields.values(), button]), output)
+    for field in fields.values():
+        field.observe(say, names="value")
+    say()
+    display(ipywidgets.HBox([*fields.values(), button]), facts, output)
+
+
+def _chosen(value):
+    """What an upload field holds, in words, as HTML."""
+    if not value:
+        return "nothing chosen yet"
+    name, content = value[0]["name"], value[0]["content"]
+    try:
+        seconds = f"{len(read_bytes(content, name)) / 16000:.1f} s"
+    except ValueError as error:
+        seconds = f"<b>{html.escape(str(error))}</b>"
+    return f"{html.escape(name)}, {len(content) / 1e6:.2f} MB, {seconds}"
 
 
 def uploads(field):
@@ -270,11 +312,13 @@ def _players_html(waves, sr, note):
 
 def _row(label, heard, wave, sr):
     content = base64.b64encode(encode(heard, sr)).decode()
-    cell = 'style="text-align:left;vertical-align:middle"'
+    seconds, cell = wave.shape[0] / sr, 'style="text-align:left;vertical-align:middle;padding:1px 8px"'
+    name = html.escape(f"{label or 'sound'}, {seconds:.1f} s", quote=True)
     return (
         f"<tr><td {cell}>{html.escape(label)}</td>"
-        f'<td {cell}><audio controls preload="none" src="data:audio/mpeg;base64,{content}"></audio></td>'
-        f"<td {cell}>{audio.rms_db(wave):.1f} dBFS, {wave.shape[0] / sr:.1f} s</td></tr>"
+        f'<td {cell}><audio controls preload="metadata" aria-label="{name}" style="{PLAYER}" onplay="{ALONE}"'
+        f' src="data:audio/mpeg;base64,{content}"></audio></td>'
+        f"<td {cell}>{audio.rms_db(wave):.1f} dBFS, {seconds:.1f} s</td></tr>"
     )
 
 
@@ -334,8 +378,9 @@ def _spectra_db(waves, n_fft, hop):
     return spectra
 
 
-def _picture_html(picture):
-    return f'<img alt="spectrograms" src="data:image/png;base64,{base64.b64encode(picture.data).decode()}">'
+def _picture_html(shown, alt):
+    content = base64.b64encode(shown.data).decode()
+    return f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{content}">'
 
 
 def _as_html(shown):

@@ -37,6 +37,7 @@ def test_a_player_is_small_keeps_the_level_and_never_starts_by_itself(wave):
     assert audio.rms_db(heard) == pytest.approx(audio.rms_db(wave), abs=1.0)
     assert len(html) < 30_000
     assert "autoplay" not in html and "mixture &lt;1&gt;" in html
+    assert 'preload="metadata"' in html and 'aria-label="mixture &lt;1&gt;, 5.0 s"' in html and ".pause()" in html
 
 
 def test_players_keep_the_fixed_order_and_each_level(wave):
@@ -79,6 +80,8 @@ def test_spectrograms_share_one_scale(wave):
     assert images[2].get_extent()[1] == pytest.approx(1.0) and figure.axes[0].get_xlim()[1] == pytest.approx(5.0)
     picture = listening.spectrograms(waves)
     assert PIL.Image.open(io.BytesIO(picture.data)).size[0] > 500 and len(picture.data) < 100_000
+    assert picture.alt == "Spectrograms, time against frequency, of: loud, faint, short."
+    assert 'alt="Spectrograms, time against frequency, of: loud' in listening.sample_view(waves).data
     with pytest.raises(ValueError, match="at least one wave"):
         listening.spectrograms({})
 
@@ -149,8 +152,9 @@ def test_the_upload_fields_give_what_was_uploaded_and_say_what_is_wrong(wave, mo
     screen, given = Screen(), []
     monkeypatch.setattr(listening, "display", screen)
     listening.upload_pair(lambda mix, enrollment: given.append((mix, enrollment)) or "done")
-    controls, _ = screen.shown
+    controls, facts, _ = screen.shown
     mix, enrollment, button = controls.children
+    assert "mixture: nothing chosen yet" in facts.value and "MB" in facts.value
     button.click()
     assert "Choose a file for: mixture, enrollment." in screen.shown[-1].data
     mix.value = enrollment.value = (
@@ -162,6 +166,7 @@ def test_the_upload_fields_give_what_was_uploaded_and_say_what_is_wrong(wave, mo
             "last_modified": datetime.now(),
         },
     )
+    assert "mixture: a.flac, 0." in facts.value and "5.0 s" in facts.value
     button.click()
     assert screen.shown[-1] == "done" and len(given[0][0]) == len(wave)
     mix.value = ({"name": "b.wav", "content": b"nothing", "type": "", "size": 1, "last_modified": datetime.now()},)
