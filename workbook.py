@@ -339,10 +339,15 @@ def set_up(here=False, needs=DEV):
 
 
 def environment(python, **more):
-    """The variables a child sees: this environment's programs first, its own kernels, UTF-8 everywhere; and `more`."""
+    """The variables a child sees: this environment's programs first, its own kernels, UTF-8 everywhere; and `more`.
+
+    Threads of torch that wait for each other sleep (OMP_WAIT_POLICY) unless the caller says otherwise: by default they
+    spin, and where other work runs beside them a loop of small products takes ten times as long.
+    """
     path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
     settings = {"PATH": path, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "JUPYTER_PREFER_ENV_PATH": "1", **more}
-    return {name: value for name, value in {**os.environ, **settings}.items() if name != "PYTHONHOME"}
+    defaults = {"OMP_WAIT_POLICY": "PASSIVE"}
+    return {name: value for name, value in {**defaults, **os.environ, **settings}.items() if name != "PYTHONHOME"}
 
 
 def stop(process):

@@ -412,6 +412,13 @@ def test_extract_passes_all_on_and_stays_in_the_callers_folder(started):
     assert options["cwd"] is None and options["env"]["PYTHONPATH"] == str(ROOT)
 
 
+def test_waiting_threads_sleep_unless_the_caller_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert workbook.environment("python")["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert workbook.environment("python")["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 # Google Colab
 
 
