@@ -60,16 +60,23 @@ def compared(start, tmp_path_factory):
 def test_one_table_of_all_strategies(compared, start):
     table, samples, out, said, _ = compared
     everything = sum(p.numel() for p in start.parameters())
-    assert table["strategy"].tolist() == ["before fine-tuning", "head only", "everything", "from random weights"]
-    assert table["trainable"].tolist() == [0, 257 * 17, everything, everything] and len(said) == 3
-    assert len(samples) == 4 * (3 + 4 + 3)
+    assert table["strategy"].tolist() == [
+        "before fine-tuning",
+        "no training: an equaliser",
+        "head only",
+        "everything",
+        "from random weights",
+    ]
+    assert table["trainable"].tolist() == [0, 0, 257 * 17, everything, everything] and len(said) == 3
+    assert len(samples) == 5 * (3 + 4 + 3)
     test = samples[(samples["domain"] == "test")].groupby("strategy")["si_sdri"].mean()
     for row in table.itertuples():
         assert (
             row.test_si_sdri == pytest.approx(test[row.strategy]) and row.test_low <= row.test_si_sdri <= row.test_high
         )
         assert row.test_change == pytest.approx(test[row.strategy] - test["before fine-tuning"], abs=1e-6)
-    assert table["source_change"].iloc[0] == 0 and (table["memory_mb"].iloc[1:] > 0).all()
+    assert table["source_change"].iloc[0] == 0 and (table["memory_mb"].iloc[2:] > 0).all()
+    assert table["test_beyond"].iloc[1] == 0 and table["rate"].iloc[2:].tolist() == [1e-3] * 3
     assert pd.read_csv(out / "strategies.csv")["strategy"].tolist() == table["strategy"].tolist()
     assert not list(out.glob("*/best")) and (out / "head_only" / "history.csv").is_file()
 
@@ -77,9 +84,11 @@ def test_one_table_of_all_strategies(compared, start):
 def test_what_is_done_is_not_done_again(compared, start):
     table, _, out, _, sets = compared
     again, _ = comparison.compare(
-        start, table["strategy"].tolist()[1:3], noise(6, 1), sets, out, resume=True, say=lambda line: None, **SETTINGS
+        start, table["strategy"].tolist()[2:4], noise(6, 1), sets, out, resume=True, say=lambda line: None, **SETTINGS
     )
-    pd.testing.assert_frame_equal(again, table.iloc[:3])
+    kept = [name for name in table if name != "seconds"]  # the equaliser is fitted again
+    pd.testing.assert_frame_equal(again[kept], table.iloc[:4][kept])
+    assert again["seconds"].tolist()[2:] == table["seconds"].tolist()[2:4]
     with pytest.raises(runs.RunError, match="epochs was 1 and is 2"):
         comparison.compare(
             start,
@@ -103,10 +112,10 @@ def test_an_unknown_strategy_lists_the_known(start, tmp_path):
 def test_the_reading_holds_for_the_table(compared):
     table, *_ = compared
     text = comparison.reading(table)
-    best = table.iloc[1:].sort_values("val_si_sdri").iloc[-1]
+    best = table.iloc[2:].sort_values("val_si_sdri").iloc[-1]
     assert f"**{best['strategy']}**: {best['val_si_sdri']:.2f} dB" in text and text.startswith("1. Before fine-tuning")
     better = table.copy()
-    better.loc[1, ["val_si_sdri", "test_si_sdri", "test_change", "test_change_low", "test_change_high"]] = [
+    better.loc[2, ["val_si_sdri", "test_si_sdri", "test_change", "test_change_low", "test_change_high"]] = [
         9.0,
         8.0,
         3.0,
@@ -115,7 +124,7 @@ def test_the_reading_holds_for_the_table(compared):
     ]
     text = comparison.reading(better)
     assert "**head only**: 9.00 dB" in text and "+2.00 to +4.00: better" in text
-    better.loc[1, "test_change_low"] = -1.0
+    better.loc[2, "test_change_low"] = -1.0
     assert "could be chance" in comparison.reading(better)
     shown = comparison.shown(better)
-    assert shown["change on test, 95 %"].iloc[1] == "-1.00 to +4.00"
+    assert shown["change on test, 95 %"].iloc[2] == "+3.00 (-1.00 to +4.00)"
