@@ -33,8 +33,20 @@ class RunError(ValueError):
 
 
 def place(path):
-    """`path` under the project's root, unless it is absolute already; `~` is the home folder."""
-    return ROOT / Path(path).expanduser()
+    """The one rule for paths that a person gives: `~` is the home folder, and what is not absolute lies under the
+    project's root.
+
+    A number stays the text it was (`-p root 2024`), as does `None` as a text; blanks and quotes around are taken off.
+    """
+    if not isinstance(path, (str, os.PathLike, int, float)) or isinstance(path, bool):
+        raise RunError(f"{path!r} is no path. Give the name of a file or folder.")
+    text = str(path).strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    try:
+        return ROOT / Path(text).expanduser()
+    except RuntimeError as error:  # ~somebody, who is not known here
+        raise RunError(f"{text}: the home folder in it is not known here. Write the path in full.") from error
 
 
 def fingerprint(module):

@@ -8,7 +8,6 @@ committed table of the source `debian` also fixes `split`, and gives `content` (
 import shutil
 import unicodedata
 import warnings
-from pathlib import Path
 
 import pandas as pd
 
@@ -16,6 +15,7 @@ from lib import audio
 from lib.data import cache_dir, debian as _debian
 from lib.data.debian import OWN_SOURCES, VoicesError
 from lib.data.walk import sounds
+from lib.runs import place
 
 SOURCES = ("auto", "debian", "librispeech", "folder")
 SUFFIXES = audio.SUFFIXES
@@ -89,7 +89,7 @@ def librispeech(root=None, subset="dev-clean", progress=True):
     """
     if subset not in GIGABYTES:
         raise VoicesError(f"unknown LibriSpeech subset {subset!r}; known are {', '.join(GIGABYTES)}.")
-    base = Path(root).expanduser() if root else cache_dir() / "librispeech"
+    base = place(root) if root else cache_dir() / "librispeech"
     found = _subset_folder(base, subset) or _download_librispeech(base, subset, progress)
     sexes = _librispeech_sexes(found.parent / "SPEAKERS.TXT")
     rows = []
@@ -169,7 +169,7 @@ def folder(root, skip_bad=False, language="?", licence="?"):
     empty or no
     audio; `skip_bad=True` leaves those out with a warning.
     """
-    root = Path(root).expanduser()
+    root = place(root)
     if not root.is_dir():
         raise VoicesError(f"{root}: no such folder. It should hold one folder of recordings for each speaker.")
     rows, bad, loose = [], [], []

@@ -105,8 +105,8 @@ def _fitting(made, parameters):
 
 
 def diarize(made, recording, sr=SR, num_speakers=None):
-    """Who speaks when in a file or a wave `(samples,)`: a pyannote `Annotation`. The number of people is found, or
-    given.
+    """Who speaks when in a file or a wave as `audio.mono` takes it: a pyannote `Annotation`. The number of people is
+    found, or given.
 
     Silence gives an empty annotation and a warning; a recording shorter than the model's window is padded, with a
     warning. Raises
@@ -120,7 +120,9 @@ def diarize(made, recording, sr=SR, num_speakers=None):
         )
     named = isinstance(recording, (str, Path))
     uri = Path(recording).stem if named else "recording"
-    wave = audio.read(recording, SR) if named else audio.resample(np.asarray(recording, dtype=np.float32), sr, SR)
+    wave = audio.read(recording, SR) if named else np.zeros(0, np.float32)
+    if not named and np.size(recording):
+        wave = audio.resample(audio.mono(recording, "the recording"), sr, SR)
     if not wave.size or audio.rms_db(wave) < SILENT_DB:
         warnings.warn(
             f"{uri}: silent ({audio.rms_db(wave) if wave.size else audio.SILENCE_DB:.0f} dBFS), so nobody speaks. Was"

@@ -9,18 +9,20 @@ root/{train,dev,test}/{wav,rttm,uem}/{uri}.*
 import itertools
 import json
 import os
+import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 
 from lib import audio, extras
+from lib.data import tables
 from lib.diarization.rttm import AnnotationError, read_rttm, read_uem
 from lib.runs import write_text
 
 SETS = {"train": "train", "dev": "development", "test": "test"}  # folder -> pyannote's name
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+SUFFIXES = audio.SUFFIXES
 SLACK = 0.02  # s; annotation tools round
 DATABASE, PROTOCOL = "Workbook", "Conversations"
 SR = 16000
@@ -37,12 +39,30 @@ def uris(root, part):
         raise DataError(
             f"{path}: no such file. It should list the recordings of this set, a name (without suffix) a line."
         )
-    return path.read_text(encoding="utf-8").split()
+    return unicodedata.normalize("NFC", tables.read_text(path, DataError)).split()
 
 
 def audio_file(root, part, uri):
     """The recording of `uri`, or None."""
-    return next((path for suffix in SUFFIXES if (path := Path(root) / part / "wav" / f"{uri}{suffix}").is_file()), None)
+    return _named(Path(root) / part / "wav", uri, SUFFIXES)
+
+
+def _named(folder, uri, suffixes):
+    """The file `uri` with one of `suffixes` in `folder`, whatever the Unicode form and the capitals of its suffix."""
+    for suffix in suffixes:
+        if (path := folder / f"{uri}{suffix}").is_file():
+            return path
+    uri = unicodedata.normalize("NFC", uri)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if unicodedata.normalize("NFC", path.stem) == uri and path.suffix.lower() in suffixes and path.is_file():
+            return path
+    return None
+
+
+def _label_file(root, part, kind, uri):
+    """The rttm or uem of `uri`; where it is not there, where it should be."""
+    folder = Path(root) / part / kind
+    return _named(folder, uri, (f".{kind}",)) or folder / f"{uri}.{kind}"
 
 
 def seconds_of(root, part, uri):
@@ -103,10 +123,14 @@ def _file_problems(root, part, uri, found):
     wave = audio_file(root, part, uri)
     if wave is None:
         found.append(f"{uri}: no audio in {part}/wav (expected {uri}.wav, .flac, .mp3, .ogg or .m4a).")
-    seconds = seconds_of_file(wave) if wave else None
+    seconds = None
+    try:
+        seconds = seconds_of_file(wave) if wave else None
+    except audio.AudioError as error:
+        found.append(str(error))
     parts = {}
     for kind, read in (("rttm", read_rttm), ("uem", read_uem)):
-        path = Path(root) / part / kind / f"{uri}.{kind}"
+        path = _label_file(root, part, kind, uri)
         try:
             read_here = read(path)
         except AnnotationError as error:
@@ -133,11 +157,8 @@ def _file_problems(root, part, uri, found):
 
 def seconds_of_file(path):
     """Length of an audio file in seconds."""
-    try:
-        info = soundfile.info(str(path))
-        return info.frames / info.samplerate
-    except soundfile.LibsndfileError:
-        return len(audio.read(path, SR)) / SR
+    rate, _, samples = audio.facts(path)
+    return samples / rate
 
 
 # --- the protocol
@@ -169,22 +190,72 @@ def write_database(root, global_speakers=True):
 
 
 def protocol(root, waves=False):
-    """The pyannote.database protocol of `root`, from its database.yml (written where it is missing).
+    """`root` as a protocol of pyannote.database, read by this project's own readers (its own take comments for turns,
+    and a person called NA for nobody). database.yml is written where it is missing.
 
     waves: each file also carries `waveform` (1, samples) and `sample_rate`, read by soundfile or PyAV, so that no other
     decoder is needed.
     """
     with extras():
-        from pyannote.database import FileFinder
-        from pyannote.database.registry import Registry
+        from pyannote.database.protocol import SpeakerDiarizationProtocol
 
     path = Path(root) / "database.yml"
-    registry = Registry()
-    registry.load_database(path if path.is_file() else write_database(root))
-    preprocessors = {"audio": FileFinder(registry=registry)}
+    if not path.is_file():
+        write_database(root)
+    scope = "file" if re.search(r"^\s*scope:\s*file\b", tables.read_text(path, DataError), re.MULTILINE) else "global"
+
+    class Conversations(SpeakerDiarizationProtocol):
+        name = f"{DATABASE}.SpeakerDiarization.{PROTOCOL}"
+
+        def train_iter(self):
+            return _entries(root, "train", scope)
+
+        def development_iter(self):
+            return _entries(root, "dev", scope)
+
+        def test_iter(self):
+            return _entries(root, "test", scope)
+
+    preprocessors = {}
     if waves:
-        preprocessors |= {"waveform": lambda file: waveform(file["audio"]), "sample_rate": lambda file: SR}
-    return registry.get_protocol(f"{DATABASE}.SpeakerDiarization.{PROTOCOL}", preprocessors=preprocessors)
+        preprocessors = {"waveform": lambda file: waveform(file["audio"]), "sample_rate": lambda file: SR}
+    return Conversations(preprocessors=preprocessors)
+
+
+def _entries(root, part, scope):
+    """The recordings of a set as dicts of uri, database, subset, scope, audio, annotation, annotated."""
+    for uri in uris(root, part):
+        wave = audio_file(root, part, uri)
+        if wave is None:
+            raise DataError(f"{uri}: no audio in {part}/wav (expected {uri}.wav, .flac, .mp3, .ogg or .m4a).")
+        yield {
+            "uri": uri,
+            "database": DATABASE,
+            "subset": SETS[part],
+            "scope": scope,
+            "audio": wave,
+            "annotation": annotation(uri, read_rttm(_label_file(root, part, "rttm", uri)).get(uri, [])),
+            "annotated": annotated(uri, read_uem(_label_file(root, part, "uem", uri)).get(uri, [])),
+        }
+
+
+def annotation(uri, turns):
+    """Turns as pyannote's `Annotation`."""
+    with extras():
+        from pyannote.core import Annotation, Segment
+
+    made = Annotation(uri=uri)
+    for number, turn in enumerate(turns):
+        made[Segment(turn.start, turn.end), number] = turn.speaker
+    return made
+
+
+def annotated(uri, regions):
+    """Regions (start, end) as pyannote's `Timeline`."""
+    with extras():
+        from pyannote.core import Segment, Timeline
+
+    return Timeline([Segment(start, end) for start, end in regions], uri=uri)
 
 
 def files(root, part):
@@ -203,18 +274,14 @@ def real_sample():
     """
     import importlib.util
 
-    with extras():
-        from pyannote.core import Segment, Timeline
-        from pyannote.database.util import load_rttm
-
     folder = Path(importlib.util.find_spec("pyannote.audio").origin).parent / "sample"
     wave = waveform(folder / "sample.wav")
     return {
         "uri": "sample",
         "waveform": wave,
         "sample_rate": SR,
-        "annotation": load_rttm(folder / "sample.rttm")["sample"],
-        "annotated": Timeline([Segment(0, wave.shape[1] / SR)]),
+        "annotation": annotation("sample", read_rttm(folder / "sample.rttm")["sample"]),
+        "annotated": annotated("sample", [(0, wave.shape[1] / SR)]),
     }
 
 
@@ -232,8 +299,8 @@ def nemo_manifest(root, part, path):
     for uri in uris(root, part):
         wave, rttm, uem = (
             audio_file(root, part, uri),
-            Path(root) / part / "rttm" / f"{uri}.rttm",
-            Path(root) / part / "uem" / f"{uri}.uem",
+            _label_file(root, part, "rttm", uri),
+            _label_file(root, part, "uem", uri),
         )
         if wave is None:
             raise DataError(f"{uri}: no audio in {part}/wav, so it cannot stand in a manifest.")

@@ -6,13 +6,14 @@ JSON (the conversation corpora of the National Institute of Korean Language and 
 Formats: NIST's RT-09 evaluation plan for RTTM and UEM.
 """
 
-import csv
 import json
 import math
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
 from lib import extras
+from lib.data import tables
 from lib.runs import write_text
 
 SPEAKER = ("speaker_id", "speakerid", "speaker", "speaker_no", "speakerno", "spk", "spk_id", "label", "name", "person")
@@ -60,7 +61,7 @@ def read_rttm(path):
     turns = {}
     for where, line in _lines(path):
         fields = line.split()
-        if not fields or line.startswith(";;") or fields[0] in OTHER_TYPES:
+        if not fields or fields[0].startswith((";", "#")) or fields[0] in OTHER_TYPES:
             continue
         if fields[0] != "SPEAKER" or not 8 <= len(fields) <= 10:
             raise AnnotationError(
@@ -73,7 +74,7 @@ def read_rttm(path):
                 f"{where}: a turn begins at 0 or later and lasts longer than 0 s; found start {start:g}, duration"
                 f" {seconds:g}."
             )
-        turns.setdefault(fields[1], []).append(Turn(fields[7], start, round(start + seconds, 6)))
+        turns.setdefault(fields[1], []).append(Turn(fields[7], start, max(round(start + seconds, 6), start)))
     return {uri: sorted(found, key=lambda turn: (turn.start, turn.end)) for uri, found in turns.items()}
 
 
@@ -95,7 +96,7 @@ def read_uem(path):
     regions = {}
     for where, line in _lines(path):
         fields = line.split()
-        if not fields or line.startswith(";;"):
+        if not fields or fields[0].startswith((";", "#")):
             continue
         if len(fields) != 4:
             raise AnnotationError(f"{where}: expected `<uri> <channel> <start> <end>`; found {line[:80]!r}.")
@@ -138,9 +139,11 @@ def from_json(path, unit="s"):
     milliseconds with unit="ms", or as "h:m:s". A file of several documents holds several recordings, and is an error.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read as JSON ({error}).") from error
+        data = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, AnnotationError):
+            raise
+        raise AnnotationError(f"{path}: cannot be read as JSON ({error}). Export it again.") from error
     if isinstance(data, dict) and isinstance(data.get("document"), list) and len(data["document"]) > 1:
         raise AnnotationError(
             f"{path}: holds {len(data['document'])} documents, that is recordings; write each into a file of its own."
@@ -157,18 +160,14 @@ def from_csv(path, unit="s"):
     """Turns of a table with a header that names speaker, start and end (or duration); comma, semicolon or tab between
     columns.
     """
-    text = _text(path)
-    header = text.splitlines()[0] if text.strip() else ""
-    delimiter = max(",;\t", key=header.count)
-    rows = csv.DictReader(text.splitlines(), delimiter=delimiter)
-    names = rows.fieldnames or []
+    table = tables.read_table(path, AnnotationError)
     for kind, known in (("speaker", SPEAKER), ("start", START), ("end or duration", END + SECONDS)):
-        if not any(_plain(name) in known for name in names):
+        if not any(name in known for name in table):
             raise AnnotationError(
-                f"{path}: the header names no {kind}; found {', '.join(names) or 'nothing'}. Expected such as speaker,"
+                f"{path}: the header names no {kind}; found {', '.join(table) or 'nothing'}. Expected such as speaker,"
                 " start, end."
             )
-    return _turns(path, [(f"{path}, line {number}", row) for number, row in enumerate(rows, start=2)], unit)
+    return _turns(path, [(f"{path}, line {line}", row.to_dict()) for line, row in table.iterrows()], unit)
 
 
 def from_audacity(path):
@@ -303,8 +302,8 @@ def _time(where, what, value, unit):
 
 def _number(where, what, text):
     try:
-        value = float(text)
-    except (TypeError, ValueError):
+        value = float(text.replace(",", ".") if isinstance(text, str) else text)  # a decimal comma
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
         raise AnnotationError(f"{where}: {what} should be a number of seconds; found {text!r}.")
@@ -317,10 +316,8 @@ def _word(text):
 
 
 def _text(path):
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read as text ({error}).") from error
+    """In any encoding that people have, names composed (NFC)."""
+    return unicodedata.normalize("NFC", tables.read_text(path, AnnotationError))
 
 
 def _lines(path):

@@ -13,7 +13,7 @@ SILENT = 1e-5  # a peak below this (-100 dBFS) is taken as silence
 FRAME = 0.02  # s
 RANGE_DB = (8.0, 45.0)  # where, below the loud frames, the border between speech and the rest is looked for
 FLOOR_DB = 60.0  # below the loud frames all is alike: digital silence must not draw the border down
-NEAR = 0.35  # where between the means of what is no speech (0) and speech (1) the border lies
+NEAR = 0.25  # where between the means of what is no speech (0) and speech (1) the border lies
 PAUSE = 0.5  # s: shorter gaps belong to speaking and stay
 MARGIN = 0.1  # s kept on both sides of speech: soft beginnings and ends
 LEAST = 0.3  # s of speech without which there is no voice to know
@@ -61,12 +61,12 @@ def _border(level, near):
 
 
 def _close(active, gap):
-    """`active` with the gaps between two active frames filled where they are at most `gap` frames long."""
-    places = np.flatnonzero(active)
+    """`active` with the gaps that are at most `gap` frames long filled, also those at the ends."""
+    places = np.flatnonzero(np.r_[True, active, True]) - 1  # the ends of the wave count as active
     filled = active.copy()
     for first, second in itertools.pairwise(places):
         if 1 < second - first <= gap + 1:
-            filled[first:second] = True
+            filled[max(first, 0) : second] = True
     return filled
 
 

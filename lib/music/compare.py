@@ -30,6 +30,7 @@ STORE = ROOT / "results" / "runs"
 SR = 22050
 ALIGNED = 0.5  # s by which lengths may differ; then the longer is cut
 LATE = 0.1  # s by which an estimate may be shifted against the reference; then it is shifted back
+ALIKE = 0.5  # correlation from which two waves are taken for the same, shifted or turned around
 FLOOR_DB = -60.0
 
 
@@ -75,7 +76,9 @@ def read_aligned(reference, a, b, mixture=None, names=("A", "B")):
                 f"{paths[name]}: {len(wave) / SR:.2f} s, but the reference {reference} has {len(ref) / SR:.2f} s. Both"
                 f" must be of one song from its start (up to {ALIGNED:g} s of difference is cut)."
             )
-        if name not in ("reference", "mixture") and (late := _lateness(wave, ref)):
+        if name not in ("reference", "mixture") and _inverted(wave, ref):
+            said.append(f"{name}: its polarity is inverted, measured as it is")
+        elif name not in ("reference", "mixture") and (late := _lateness(wave, ref)):
             waves[name] = np.roll(wave, -late)
             waves[name][-late if late > 0 else 0 : None if late > 0 else -late] = 0
             said.append(f"{name}: {abs(late) / SR * 1000:.1f} ms too {'late' if late > 0 else 'early'}, shifted back")
@@ -94,17 +97,29 @@ def _rate(path):
 
 
 def _lateness(est, ref):
-    """Samples by which `est` is late, where shifting it back clearly helps;
-
+    """Samples by which `est` is late, where shifting it back clearly helps, so that both correlate by `ALIKE` or more;
     else 0. By cross-correlation within 0.1 s.
     """
+    found, shifts, here = _correlations(est, ref)
+    best = int(shifts[np.argmax(found)])
+    return best if found.max() > max(ALIKE, 1.1 * here) and abs(best) > 1 else 0
+
+
+def _inverted(est, ref):
+    """Whether `est` is more like `ref` turned around, by `ALIKE` or more, than like `ref` at any shift."""
+    found, _, _ = _correlations(est, ref)
+    return -found.min() > max(ALIKE, 1.1 * found.max())
+
+
+def _correlations(est, ref):
+    """Normalised correlations -1 to 1 of `est` with `ref` at shifts within 0.1 s, the shifts, and that at shift 0."""
     samples, reach = min(len(est), len(ref)), int(LATE * SR)
     size = 1 << int(np.ceil(np.log2(samples + reach)))
     across = np.fft.irfft(np.fft.rfft(est[:samples], size) * np.conj(np.fft.rfft(ref[:samples], size)), size)
     shifts = np.arange(-reach, reach + 1)
-    found = across[shifts]
-    best = int(shifts[np.argmax(found)])
-    return best if found.max() > 1.1 * max(across[0], 0) and abs(best) > 1 else 0
+    norm = np.linalg.norm(est[:samples].astype(np.float64)) * np.linalg.norm(ref[:samples].astype(np.float64))
+    found = across[shifts] / max(norm, 1e-12)
+    return found, shifts, float(across[0] / max(norm, 1e-12))
 
 
 def compare(reference, a, b, mixture=None, names=("A", "B"), parameters=None, store=STORE):

@@ -5,9 +5,11 @@ Waves are float32 mono `(samples,)` in [-1, 1]. Whatever the file's rate, the re
 knows nothing above.
 """
 
+import hashlib
 import os
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ import torch
 from tqdm.auto import tqdm
 
 from lib import audio
+from lib.runs import place
 
 CHUNK, FADE = 12.0, 1.0  # s: what the model sees at a time, and what neighbours share
 BLOCK = 1 << 18  # samples read at a time
@@ -46,35 +49,78 @@ def separate_file(model, path, folder, chunk=CHUNK, fade=FADE, progress=True):
 
     path: wav, flac, ogg, mp3 (soundfile), or m4a and the like (PyAV); any rate, channels mixed down. Memory holds one
     chunk, not the
-    song. Target and rest add up to the song. Raises `SeparationError` for a missing, corrupt, empty or silent file.
+    song. Target and rest add up to the song: above full scale both are written as 32-bit float, not 16 bits, which is
+    said. Results of another song of that name stay, and these get a number. Raises `SeparationError` for a missing,
+    corrupt, cut off, empty or silent file.
     """
-    path, folder, sr = Path(path), Path(folder), model.config.sample_rate
-    folder.mkdir(parents=True, exist_ok=True)
+    path, folder, sr = place(path), Path(folder), model.config.sample_rate
     names = model.config.target, "accompaniment" if model.config.target == "vocals" else "rest"
-    places = [folder / f"{path.stem}_{name}.wav" for name in names]
-    parts, peak, samples, started = [], 0.0, 0, time.perf_counter()
+    parts, peak, highest, samples, started = [], 0.0, 0.0, 0, time.perf_counter()
     seconds = expected_seconds(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = f"source {hashlib.sha1(str(path.resolve()).encode()).hexdigest()[:12]}"
+    places = _free(folder, path.stem, names, mark)
     bar = tqdm(total=round(seconds, 1) or None, unit="s", desc=f"separating {path.name}", disable=not progress)
     try:
         parts = [_part(place) for place in places]
         with (
             bar,
-            soundfile.SoundFile(parts[0], "w", sr, 1, subtype="PCM_16", format="WAV") as first,
-            soundfile.SoundFile(parts[1], "w", sr, 1, subtype="PCM_16", format="WAV") as second,
+            soundfile.SoundFile(parts[0], "w", sr, 1, subtype="FLOAT", format="WAV") as first,
+            soundfile.SoundFile(parts[1], "w", sr, 1, subtype="FLOAT", format="WAV") as second,
         ):
             for mix, est in stream(model, blocks(path, sr), chunk, fade):
                 first.write(est)
-                second.write(np.clip(mix - est, -1, 1))
+                second.write(mix - est)
+                highest = max(highest, float(np.abs(est).max()), float(np.abs(mix - est).max()))
                 peak, samples = max(peak, float(np.abs(mix).max())), samples + len(mix)
                 bar.update(len(mix) / sr)
         _check(path, samples / sr, seconds, peak)
-        for part, place in zip(parts, places):
-            os.replace(part, place)
+        subtype = "PCM_16" if highest <= 1 else "FLOAT"
+        if highest > 1:
+            warnings.warn(
+                f"{path}: above full scale (a peak of {highest:.2f}), so the results are written as 32-bit float.",
+                stacklevel=2,
+            )
+        for part, target in zip(parts, places):
+            _finish(part, target, subtype, mark)
     finally:
         for part in parts:
             Path(part).unlink(missing_ok=True)
     took = time.perf_counter() - started
     return Separated(*places, samples / sr, took, took / (samples / sr))
+
+
+def _free(folder, stem, names, mark):
+    """The two files to write: under the song's name, with a number where those are of another song."""
+    for number in range(1, 1000):
+        places = [folder / f"{stem}{f'_{number}' if number > 1 else ''}_{name}.wav" for name in names]
+        if all(not one.exists() or _mark_of(one) == mark for one in places):
+            return places
+    raise SeparationError(f"{folder}: holds a thousand results of songs called {stem}. Give another folder.")
+
+
+def _mark_of(path):
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            return file.comment
+    except soundfile.LibsndfileError:
+        return None
+
+
+def _finish(part, target, subtype, mark):
+    """`part` as `target` with samples of `subtype`, marked with its song, whole or not at all."""
+    last = _part(target)
+    try:
+        with (
+            soundfile.SoundFile(part) as made,
+            soundfile.SoundFile(last, "w", made.samplerate, 1, subtype=subtype, format="WAV") as out,
+        ):
+            out.comment = mark
+            while len(wave := made.read(BLOCK, dtype="float32")):
+                out.write(np.clip(wave, -1, 1 - 2**-15) if subtype == "PCM_16" else wave)
+        os.replace(last, target)
+    finally:
+        Path(last).unlink(missing_ok=True)
 
 
 def _part(place):
@@ -97,6 +143,21 @@ def _check(path, seconds, expected, peak):
         )
 
 
+def _channel(path):
+    """None where the mean of the channels is taken, else the number of the loudest one, because they cancel: said."""
+    powers, mean = 0.0, 0.0
+    for wave, _ in _frames(path):
+        powers, mean = powers + np.square(wave, dtype=np.float64).sum(0), mean + np.square(wave.mean(1)).sum()
+        if wave.shape[1] == 1:
+            return None
+    if not np.max(powers) or not np.isfinite(powers).all() or mean > np.max(powers) * 10 ** (-audio.CANCEL_DB / 10):
+        return None
+    warnings.warn(
+        f"{path}: its channels cancel each other: channel {int(np.argmax(powers)) + 1} alone is taken.", stacklevel=4
+    )
+    return int(np.argmax(powers))
+
+
 def expected_seconds(path):
     """Length by the header, 0 where it does not say.
 
@@ -109,8 +170,11 @@ def expected_seconds(path):
             " again."
         )
     try:
+        audio.check_file(path)
         info = soundfile.info(str(path))
         return info.frames / info.samplerate
+    except audio.AudioError as error:
+        raise SeparationError(str(error)) from error
     except soundfile.LibsndfileError:
         import av
 
@@ -143,11 +207,18 @@ def blocks(path, sr):
 
 
 def _decoded(path):
-    """(mono piece, rate) through soundfile, or where it does not know the format, PyAV."""
+    """(mono piece, rate), channels mixed down, or the loudest one where they cancel."""
+    channel = _channel(path)
+    for wave, rate in _frames(path):
+        yield (wave.mean(axis=1) if channel is None else wave[:, channel]), rate
+
+
+def _frames(path):
+    """(piece `(samples, channels)`, rate) through soundfile, or where it does not know the format, PyAV."""
     try:
         with soundfile.SoundFile(str(path)) as file:
             while len(wave := file.read(BLOCK, dtype="float32", always_2d=True)):
-                yield wave.mean(axis=1), file.samplerate
+                yield wave, file.samplerate
             return
     except soundfile.LibsndfileError as error:
         if _known(path):
@@ -159,7 +230,7 @@ def _decoded(path):
             resampler = av.AudioResampler(format="fltp")
             for frame in container.decode(container.streams.audio[0]):
                 for out in resampler.resample(frame):
-                    yield out.to_ndarray().mean(axis=0).astype(np.float32), out.sample_rate
+                    yield out.to_ndarray().T.astype(np.float32), out.sample_rate
     except (av.FFmpegError, IndexError, ValueError) as error:
         raise SeparationError(
             f"{path}: cannot be decoded as audio ({error}). Is it damaged, or not audio at all?"
@@ -228,6 +299,6 @@ def _estimate(model, mix, size):
 
 def separate_wave(model, wave, sr, chunk=CHUNK, fade=FADE):
     """The target in a wave `(samples,)` at `sr` Hz, at the model's rate: (mixture, estimate), both `(samples,)`."""
-    wave = audio.resample(np.asarray(wave, np.float32), sr, model.config.sample_rate)
+    wave = audio.resample(audio.mono(wave, "the song"), sr, model.config.sample_rate)
     pairs = list(stream(model, [wave], chunk, fade))
     return tuple(np.concatenate(waves) for waves in zip(*pairs))

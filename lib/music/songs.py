@@ -7,6 +7,7 @@ Waves are float32 mono `(samples,)` in [-1, 1] at the rate asked for; stereo and
 read.
 """
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -19,6 +20,8 @@ import pandas as pd
 import soundfile
 
 from lib import audio, extras
+from lib.data.walk import hidden
+from lib.runs import place
 
 with extras():
     import yaml
@@ -27,7 +30,7 @@ STEMS = ("vocals", "drums", "bass", "other")
 SPLITS = ("train", "validation", "test")
 FOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 LAYOUTS = ("auto", "plain", "musdb18hq", "moisesdb", "slakh2100")
-SUFFIXES = (".wav", ".flac", ".ogg")
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
 MOISES = {
     "vocals": "vocals",
     "drums": "drums",
@@ -35,7 +38,9 @@ MOISES = {
     "bass": "bass",
 }  # all its other stems count as "other"
 SR = 22050
+APART = 0.002  # s by which a song's files may differ in length: encoders and exports at a block's border
 SILENT_DB = -80.0  # dBFS under which a whole stem counts as silent
+QUIET_DB = -60.0  # dBFS under which a stretch does not tell one song from another
 SHARE = 0.1  # of the songs, for validation (and test) where a data set does not say
 
 
@@ -57,8 +62,8 @@ class Song:
     @property
     def info(self):
         """(rate in Hz, samples at that rate, channels) of the file that a reader sees first."""
-        found = soundfile.info(str(self.mixture or next(iter(self.stems.values()))[0]))
-        return found.samplerate, found.frames, found.channels
+        rate, channels, samples = audio.facts(self.mixture or next(iter(self.stems.values()))[0])
+        return rate, samples, channels
 
     def seconds(self):
         """Length by the header."""
@@ -71,9 +76,21 @@ class Song:
         to the end) as `(samples,)`; channel: left, right, mid (their mean).
         """
         paths = [self.mixture] if stem == "mixture" and self.mixture else self._paths(stem)
+        common = self._common()
+        if seconds is None and common is not None:  # so that stems a few samples apart are equally long
+            seconds = max(common - start, 0)
         waves = [_read(path, start, seconds, sr, channel) for path in paths]
         samples = min(map(len, waves))
         return np.sum([wave[:samples] for wave in waves], axis=0)
+
+    def files(self):
+        """All its files, the mixture's last."""
+        return [*(path for paths in self.stems.values() for path in paths), *([self.mixture] if self.mixture else [])]
+
+    def _common(self):
+        """Seconds of the shortest of its files, where they differ by at most `APART`; None otherwise, or equal."""
+        lengths = [_length(path) for path in self.files()]
+        return min(lengths) if 0 < max(lengths) - min(lengths) <= APART else None
 
     def _paths(self, stem):
         if stem == "mixture":
@@ -121,7 +138,7 @@ def open_songs(root, target="vocals", layout="auto", seed=0):
     songs, an unknown layout,
     a song without the stem `target`, and a song that stands in two splits.
     """
-    root = Path(root).expanduser()
+    root = place(root)
     if layout not in LAYOUTS:
         raise SongError(f"unknown layout {layout!r}; known are: {', '.join(LAYOUTS)}.")
     if not root.is_dir():
@@ -167,11 +184,13 @@ def _plain(root):
     """Also MUSDB18-HQ, which has the same form and no folder for validation."""
     songs = []
     for folder in sorted(
-        path
-        for path in root.glob("*/*")
-        if path.is_dir() and not path.name.startswith(".") and path.parent.name in FOLDERS
+        path for path in root.glob("*/*") if path.is_dir() and not hidden(path.name) and path.parent.name in FOLDERS
     ):
-        files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
+        files = {
+            path.stem: path
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() in SUFFIXES and not hidden(path.name)
+        }
         if files:
             stems = {stem: [files[stem]] for stem in STEMS if stem in files}
             if "mixture" not in files and len(stems) < 2:
@@ -268,16 +287,23 @@ def check_disjoint(songs):
     """Raise `SongError` when one song, by name or by what its mixture holds, stands in two splits."""
     seen = {}
     for song in songs:
-        content = hashlib.sha1(
-            song.read("mixture", start=min(5.0, song.seconds() / 2), seconds=2.0).tobytes()
-        ).hexdigest()
-        for key in (song.name, content):
+        for key in (song.name, *_content(song)):
             if key in seen and seen[key].split != song.split:
                 raise SongError(
                     f"{song.name} ({song.split}) is {seen[key].name} ({seen[key].split}): the same song in two splits."
                     " Remove it from one."
                 )
             seen.setdefault(key, song)
+
+
+def _content(song):
+    """A hash of 2 s of the mixture where it sounds, in a list; an empty list where it is silent at each place tried."""
+    seconds = song.seconds()
+    for start in (min(5.0, seconds / 2), *(share * seconds for share in (0.3, 0.45, 0.6, 0.75, 0.15, 0.9))):
+        wave = song.read("mixture", start=start, seconds=2.0)
+        if audio.rms_db(wave) > QUIET_DB:
+            return [hashlib.sha1(wave.tobytes()).hexdigest()]
+    return []
 
 
 def heard(songs, target="vocals"):
@@ -299,19 +325,24 @@ def check(songs, target="vocals", residual_db=-30.0):
     `SongError` for stems
     of unequal length and for a silent mixture or target, naming the files.
     """
-    rows = []
+    rows, cut = [], []
     for song in songs:
         lengths = {
             path.name if len(paths) == 1 else f"{stem}/{path.name}": _length(path)
             for stem, paths in [*song.stems.items(), *([("mixture", [song.mixture])] if song.mixture else [])]
             for path in paths
         }
-        if len(set(lengths.values())) > 1:
+        spread = max(lengths.values()) - min(lengths.values())
+        if spread > APART:
             told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in lengths.items())
             raise SongError(
                 f"{song.name}: its files differ in length ({told}). Export them again from one session, all from the"
                 " start."
             )
+        if spread:
+            longest, rate = max(lengths, key=lengths.get), song.info[0]
+            cut.append(f"{song.name} ({longest} by {round(spread * rate)} samples at {rate} Hz)")
+        _refuse_cancelling(song, target)
         waves = {stem: song.read(stem) for stem in [*song.stems, *(["mixture"] if song.mixture else [])]}
         mixture = waves.pop("mixture", None) if song.mixture else song.read("mixture")
         for name, wave in (("mixture", mixture), (target, waves[target])):
@@ -335,6 +366,12 @@ def check(songs, target="vocals", residual_db=-30.0):
             )
         )
     table = pd.DataFrame(rows)
+    if cut:
+        warnings.warn(
+            f"{len(cut)} songs have files that differ in length by up to {1000 * APART:.0f} ms, such as {cut[0]}: cut"
+            " to the shortest.",
+            stacklevel=2,
+        )
     if len(odd := table[table["residual_db"] > residual_db]):
         told = ", ".join(f"{row.song} ({row.residual_db:.1f} dB)" for row in odd.head(5).itertuples())
         warnings.warn(
@@ -345,6 +382,34 @@ def check(songs, target="vocals", residual_db=-30.0):
     return table
 
 
+@functools.lru_cache(4096)
+def _frames(path, changed):
+    """(samples, rate) by the header of a file that was last `changed` at that time."""
+    try:
+        rate, _, samples = audio.facts(path)
+    except audio.AudioError as error:
+        raise SongError(str(error)) from error
+    return samples, rate
+
+
 def _length(path):
-    info = soundfile.info(str(path))
-    return round(info.frames / info.samplerate, 3)
+    samples, rate = _frames(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    return samples / rate
+
+
+def _refuse_cancelling(song, target):
+    """Raise `SongError` where the channels of the mixture or the target cancel: their mean, which is used, is no
+    sound.
+    """
+    for path in [*([song.mixture] if song.mixture else []), *song.stems[target]]:
+        with soundfile.SoundFile(str(path)) as file:
+            if file.channels == 1:
+                continue
+            file.seek(max(0, file.frames // 2 - 15 * file.samplerate))
+            wave = file.read(30 * file.samplerate, dtype="float32")
+        loudest = float(np.max(audio.rms_db(wave.T)))
+        if loudest > SILENT_DB and audio.rms_db(wave.mean(axis=1)) < loudest - audio.CANCEL_DB:
+            raise SongError(
+                f"{path}: its channels cancel each other, so that their mean is next to silence. Turn the polarity of"
+                " one channel around, or export it again."
+            )

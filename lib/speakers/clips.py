@@ -14,6 +14,8 @@ import pandas as pd
 import soundfile
 
 from lib import audio
+from lib.data.walk import sounds
+from lib.runs import place
 
 SR = 16000
 SHORTEST = 1.0  # seconds of speech that a clip must have
@@ -195,8 +197,8 @@ def _in_turn(own, counts, seconds, rng):
                 found.append((wave[: int(enough)], used))
             start = stop
         kept = min(counts.get("Val", 0), max(len(found) // 6, 1)) if len(group) == 2 and len(found) > 2 else 0
-        for place, (wave, used) in enumerate(found):
-            yield group[1] if place < kept else group[0], wave, used
+        for number, (wave, used) in enumerate(found):
+            yield group[1] if number < kept else group[0], wave, used
 
 
 def _crops(own, counts, seconds, rng):
@@ -229,6 +231,8 @@ def read_clips(paths, seconds=4.0):
     and
     `AudioError` where a file is silent, damaged or missing.
     """
+    if not paths:
+        raise SpeakersError("no clip is given. Give at least two recordings of your voice, a second or longer each.")
     waves = {str(path): audio.read(path, SR) for path in paths}
     odd = [(path, rate) for path in waves if (rate := _rate(path)) not in (None, SR)]
     if odd:
@@ -240,11 +244,24 @@ def read_clips(paths, seconds=4.0):
     return clips_of_waves(waves, seconds)
 
 
+def clips_in(folder):
+    """The recordings in one's own `folder` and below it, in any format. Raises `SpeakersError` where there is none."""
+    folder = place(folder)
+    found = sounds(folder, error=SpeakersError).files
+    if not found:
+        raise SpeakersError(
+            f"{folder}: holds no recording ({', '.join(audio.SUFFIXES[:8])}). Put two clips of your voice in it."
+        )
+    return found
+
+
 def clips_of_waves(waves, seconds=4.0):
     """The same from a dict name -> wave `(samples,)` at 16 kHz: each is cut into pieces of `seconds` s; a rest over
     half of that counts.
     """
     clips, size = [], int(seconds * SR)
+    if not waves:
+        raise SpeakersError("no clip is given. Give at least two recordings of your voice, a second or longer each.")
     for name, wave in waves.items():
         if audio.rms_db(wave) < -70:
             raise audio.AudioError(

@@ -9,7 +9,9 @@ Layout (DACON 235616): `train/*.wav`, `train_answer.csv` (an id, then a column a
 
 import hashlib
 import os
+import re
 import time
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,8 @@ import pandas as pd
 import torch
 
 from lib import audio, runs
-from lib.data import cache_dir
+from lib.data import cache_dir, tables
+from lib.data.walk import sounds
 from lib.words.mixtures import SAMPLES, SR, fit_second
 from lib.words.sources import WordsError
 
@@ -53,7 +56,7 @@ def open_competition(root):
 
     Raises `WordsError`, naming the file or row and the remedy.
     """
-    root = Path(root).expanduser()
+    root = runs.place(root)
     table, column, words = read_answers(root / "train_answer.csv")
     clips = _clips(root / "train")
     ids = [str(one) for one in table[column]]
@@ -89,13 +92,17 @@ def read_answers(path):
     """
     if not path.is_file():
         raise WordsError(f"{path}: no such file. Expected a CSV with an id and a column a word.")
-    table = pd.read_csv(path)
-    column, words = table.columns[0], list(table.columns[1:])
-    if len(words) < 2 or not all(pd.api.types.is_numeric_dtype(table[word]) for word in words):
+    table = tables.read_table(path, WordsError, plain_header=False)
+    column, words, lines = table.columns[0], list(table.columns[1:]), list(table.index)
+    table = table.reset_index(drop=True)
+    if len(words) < 2 or table.empty:
         raise WordsError(
-            f"{path}: expected an id and then a column of numbers a word; got the columns"
-            f" {', '.join(map(str, table.columns[:5]))}."
+            f"{path}: expected an id and then a column of numbers a word, a row a clip; got {len(table)} rows of the"
+            f" columns {', '.join(map(str, table.columns[:5]))}."
         )
+    for word in words:
+        where = [f"{path}, line {line}, {word}" for line in lines]
+        table[word] = [tables.number(*told, WordsError) for told in zip(table[word], where)]
     shares = table[words].to_numpy(float)
     wrong = np.flatnonzero(
         ~np.isfinite(shares).all(1) | (shares < 0).any(1) | (np.abs(shares.sum(1) - 1) > ROW_TOLERANCE)
@@ -103,8 +110,8 @@ def read_answers(path):
     if len(wrong):
         row = wrong[0]
         raise WordsError(
-            f"{path}: the row of id {table[column][row]} (line {row + 2}) sums to {shares[row].sum():.4g} and not to 1,"
-            f" or holds what is no share ({len(wrong)} such rows). Correct or remove it."
+            f"{path}: the row of id {table[column][row]} (line {lines[row]}) sums to {shares[row].sum():.4g} and not to"
+            f" 1, or holds what is no share ({len(wrong)} such rows). Correct or remove it."
         )
     if empty := [word for word, share in zip(words, shares.sum(0)) if not share]:
         raise WordsError(
@@ -116,7 +123,7 @@ def read_answers(path):
 
 
 def _clips(folder):
-    found = sorted(folder.glob("*.wav"))
+    found = sounds(folder, below=False, error=WordsError).files
     if not found:
         raise WordsError(
             f"{folder}: no wav files. Expected the competition's layout: train/*.wav, train_answer.csv, test/*.wav."
@@ -126,7 +133,8 @@ def _clips(folder):
 
 def _key(name):
     """Ids are numbers in the CSV and zero-padded in the file names."""
-    return int(name) if str(name).isdigit() else str(name).removesuffix(".wav")
+    name = str(name).strip().removesuffix(".wav")
+    return int(float(name)) if re.fullmatch(r"[0-9]+(\.0+)?", name) else unicodedata.normalize("NFC", name)
 
 
 def read_clips(paths, say=print):
