@@ -9,6 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lib import audio, metrics
+from lib.evaluation.scores import extract
 
 FRAME = 320  # samples: 20 ms
 ACTIVE_DB = 30.0  # a frame counts as speech down to this far under the wave's loud frames
@@ -126,7 +127,7 @@ def compare_overlaps(model, long, overlaps=(0.0, 0.1, 0.25, 0.5), around=0.25, s
         near = _seams(len(item["mix"]), model.chunk, int(around * sr))
         for overlap in overlaps:
             started = time.perf_counter()
-            est = model.extract(item["mix"], item["enrollment"], overlap=overlap)
+            est = extract(model, item["mix"], item["enrollment"], overlap=overlap)
             rows.append(
                 {
                     "long": number,
@@ -167,7 +168,7 @@ def absent(model, dataset, enrolled_by, progress=True):
             ("present", item["enrollment"].numpy()),
             ("absent", dataset[other]["enrollment"].numpy()),
         ):
-            est = waves[item["index"], case] = model.extract(mix, enrollment)
+            est = waves[item["index"], case] = extract(model, mix, enrollment)
             rows.append(
                 {
                     "index": item["index"],

@@ -5,6 +5,7 @@ Tables are pandas DataFrames; the column names are those of `lib.metrics`, `pesq
 """
 
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -48,13 +49,20 @@ def extract_all(model, dataset, name="", overlap=0.0, progress=True):
         mix, enrollment = item["mix"].numpy(), item["enrollment"].numpy()
         try:
             if not place:
-                model.extract(mix, enrollment, overlap=overlap)
+                extract(model, mix, enrollment, overlap=overlap)
             started = time.perf_counter()
-            waves.append(model.extract(mix, enrollment, overlap=overlap))
+            waves.append(extract(model, mix, enrollment, overlap=overlap))
         except ValueError as error:
             raise ValueError(f"mixture {item['index']}: {error}") from error
         seconds.append(time.perf_counter() - started)
     return Estimates(waves, seconds)
+
+
+def extract(model, mix, enrollment, **how):
+    """`model.extract` for a set of mixtures: that an enrollment is short is not said again for each of them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="enrollment:")
+        return model.extract(mix, enrollment, **how)
 
 
 def unprocessed(dataset):
