@@ -1,7 +1,7 @@
 """Settings for pytest that hold both for `tests` and for `pytest --nbmake notebooks`."""
 
 NBMAKE_DEFAULT = 300
-SECONDS_A_CELL = 900  # a comparison of fine-tuning strategies on a slow laptop takes longer than nbmake's default
+SECONDS_A_CELL = 3600  # a comparison of fine-tuning strategies on a slow laptop takes longer than nbmake's default
 
 
 def pytest_configure(config):

@@ -201,7 +201,7 @@ def _summary(samples, strategy):
     for domain in samples.loc[samples["strategy"] == strategy, "domain"].unique():
         own, before, equalised = (by_mixture[name][domain] for name in (strategy, BEFORE, EQUALISER))
         chosen = samples[(samples["strategy"] == strategy) & (samples["domain"] == domain)]
-        row[f"{domain}_spread"] = chosen.groupby("seed")["si_sdri"].mean().std()
+        row[f"{domain}_spread"] = float(chosen.groupby("seed")["si_sdri"].mean().std())
         for name, values in (("si_sdri", own), ("change", own - before), ("beyond", own - equalised)):
             mean, low, high = bootstrap_interval(values.to_numpy())
             kind = "" if name == "si_sdri" else f"{name}_"
