@@ -1,4 +1,4 @@
-"""The README's picture and its clips: `python -m lib.evaluation.readme_figure` (half a minute, needs the voices).
+"""The README's picture: `python -m lib.evaluation.readme_figure` (half a minute, needs the voices).
 
 Forty mixtures of two Test people are made in a temporary folder and given to the committed starter. Shown is the one in
 the middle of their ranking by SI-SDRi, so neither a lucky nor an unlucky one. Waves are float32 `(samples,)` at 16 kHz.
@@ -49,21 +49,19 @@ def _waves(item):
 
 
 def save(waves, folder):
-    """`readme.png`, the three spectrograms, and a small MP3 of each wave, `readme_<name>.mp3`."""
+    """`readme.png`, the three spectrograms, in `folder`."""
     shown = {"the mixture": "mixture", "what came out": "voice", "the truth": "truth"}
     picture = listening.spectrograms(
         {title: waves[name] for title, name in shown.items()}, width=11.0, row_height=2.9, floor_db=-75.0
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "readme.png").write_bytes(picture.data)
-    for name, wave in waves.items():
-        (folder / f"readme_{name}.mp3").write_bytes(listening.encode(wave))
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=ROOT / "pretrained/starter", type=Path)
-    parser.add_argument("--out", default=ROOT / "results", type=Path, help="folder of the picture and the clips")
+    parser.add_argument("--out", default=ROOT / "results", type=Path, help="folder of the picture")
     options = parser.parse_args(arguments)
     table = splits.split_by_speaker(voices.load("debian"))
     waves, gain, people = middle_mixture(ConVoiFilter.from_pretrained(options.model), table)
