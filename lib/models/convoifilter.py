@@ -112,6 +112,7 @@ class ConVoiFilterConfig(PretrainedConfig):
             xvector_dim=xvector_dim,
         )
         sizes.update(_sizes_from(enh_args) if enh_args else {})
+        _check_sizes({**sizes, "sample_rate": sample_rate, "enh_chunk_size": enh_chunk_size})
         if sizes["adim"] % sizes["aheads"]:
             raise ValueError(f"adim ({sizes['adim']}) must be a multiple of aheads ({sizes['aheads']})")
         if fill not in ("zeros", "repeat"):
@@ -193,7 +194,12 @@ class ConVoiFilter(PreTrainedModel):
         The model comes back in eval mode.
         """
         config, state, source = checkpoint.read_checkpoint(path)
-        model = cls(cls.config_class(**{**config, **settings}))
+        try:
+            model = cls(cls.config_class(**{**config, **settings}))
+        except (ValueError, TypeError) as error:
+            raise checkpoint.CheckpointError(
+                f"{source.parent / 'config.json'}: no settings of this model ({error}). Is it of another model?"
+            ) from error
         checkpoint.fill(model, state, source)
         return model.eval()
 

@@ -75,7 +75,7 @@ def test_what_is_no_weights_is_named_with_the_remedy(tmp_path, name, data, said)
 
 def test_a_pickle_of_more_than_tensors_is_refused(tmp_path):
     torch.save(torch.nn.Linear(1, 1), tmp_path / "w.bin")
-    with pytest.raises(CheckpointError, match="w.bin: a pickle that holds more than tensors"):
+    with pytest.raises(CheckpointError, match="w.bin: .*a pickle that holds more than tensors"):
         read_weights(tmp_path / "w.bin")
     torch.save([torch.ones(1)], tmp_path / "w.bin")
     with pytest.raises(CheckpointError, match="Give a state dict"):

@@ -1,0 +1,34 @@
+"""One rule for the paths that a person gives."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.runs import ROOT, RunError, place
+
+
+@pytest.mark.parametrize(
+    "given, wanted",
+    [
+        ("data/mine", ROOT / "data" / "mine"),
+        (Path("data"), ROOT / "data"),
+        ("/somewhere/else", Path("/somewhere/else")),
+        ("~/voices", Path.home() / "voices"),
+        (" data/mine ", ROOT / "data" / "mine"),
+        ('"data/my voices"', ROOT / "data" / "my voices"),
+        ("'~/x'", Path.home() / "x"),
+        (2024, ROOT / "2024"),
+        (1.5, ROOT / "1.5"),
+        ("None", ROOT / "None"),
+        ("NA", ROOT / "NA"),
+    ],
+)
+def test_relative_to_the_project_home_expanded_text_kept(given, wanted, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert place(given) == wanted
+
+
+@pytest.mark.parametrize("given", [None, True, ["a"], "~nobody-of-that-name/x"])
+def test_what_is_no_path_is_said(given):
+    with pytest.raises(RunError, match=r"is no path|is not known here"):
+        place(given)
