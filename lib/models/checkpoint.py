@@ -99,8 +99,8 @@ def read_weights(file, key=None):
     except Exception as error:  # a text file, a cut download and a malicious pickle each raise their own kind
         if "Unsupported global" in str(error) or "GLOBAL" in str(error):
             raise CheckpointError(
-                f"{file}: cannot be read as weights: a pickle that holds more than tensors, which could run code. Save model.state_dict() alone,"
-                " best as safetensors."
+                f"{file}: cannot be read as weights: a pickle that holds more than tensors, which could run code. Save"
+                " model.state_dict() alone, best as safetensors."
             ) from error
         raise CheckpointError(
             f"{file}: cannot be read as weights ({type(error).__name__}: {str(error)[:120]}). Download it again."

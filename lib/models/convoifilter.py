@@ -60,6 +60,16 @@ def _sizes_from(enh_args):
     return sizes
 
 
+def _check_sizes(sizes):
+    """ValueError, naming the setting, for a size that is no whole number from 1 on, or a dropout not from 0 to 1."""
+    for name, value in sizes.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if "dropout" in name and not (number and 0 <= value < 1):
+            raise ValueError(f"{name} must be from 0 to under 1, got {value!r}")
+        if "dropout" not in name and not (number and 0 < value < 2**31 and (name[:3] == "enh" or value == int(value))):
+            raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
+
+
 class ConVoiFilterConfig(PretrainedConfig):
     """Sizes and options of `ConVoiFilter`; the defaults are the public checkpoint's (54,285,567 parameters).
 
