@@ -101,7 +101,7 @@ def level_before_after(before, after, target=None):
             values, bins=edges, alpha=0.7, color=colour, label=f"{name}: {values.mean():.1f} ± {values.std():.1f} dBFS"
         )
     if target is not None:
-        axis.axvline(target, color="black", linewidth=1, linestyle="--", label=f"asked: {target:.0f} dBFS")
+        axis.axvline(target, color="black", linewidth=1, linestyle="--", label=f"level set: {target:.0f} dBFS")
     return _done(figure, axis, xlabel="RMS level (dBFS)", ylabel="recordings", legend=True)
 
 
