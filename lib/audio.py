@@ -86,6 +86,12 @@ def _cut_off(path):
         if head[:4] in (b"RIFF", b"FORM"):
             little = head[:4] == b"RIFF"
             return _short_chunk(file, size, "<4sI" if little else ">4sI", b"data" if little else b"SSND")
+        if head[:4] == b".snd":
+            at, length = struct.unpack(">II", head[4:12])
+            short = 0 < length < STREAMED and at + length > size + SLACK
+            return f"its header announces {length} bytes, but it holds {size - at}" if short else None
+        if head[:4] in (b"riff", b"caff"):
+            return _short_long_chunk(file, size, head[:4] == b"riff")
         if head[:4] == b"OggS":
             file.seek(max(0, size - 70000))  # a page holds at most 65,307 bytes
             tail = file.read()
@@ -112,6 +118,23 @@ def _short_chunk(file, size, form, wanted):
             told = [f"{part / rate:.2f} s" if rate else f"{part} bytes" for part in (length, size - at)]
             return f"its header announces {told[0]}, but it holds {told[1]}"
         file.seek(at + length + length % 2)
+    return None
+
+
+def _short_long_chunk(file, size, w64):
+    """The same in a file whose chunks have sizes of 64 bits: w64 (its own header counts), or caf."""
+    file.seek(40 if w64 else 8)
+    form, names = ("<16sQ", 24) if w64 else (">4sq", 12)
+    while len(header := file.read(names)) == names:
+        name, length = struct.unpack(form, header)
+        length -= 24 * w64
+        at = file.tell()
+        if name[:4] == b"data":
+            short = 0 < length < 2**62 and at + length > size + SLACK
+            return f"its header announces {length} bytes, but it holds {size - at}" if short else None
+        if length < 0:
+            return None
+        file.seek(at + length + (-length % 8 if w64 else 0))
     return None
 
 
@@ -219,6 +242,8 @@ def as_floats(wave, name="the wave"):
     """`wave` as float32 of the same shape, integers scaled by their range (unsigned ones around its middle)."""
     wave = wave.detach().cpu() if hasattr(wave, "detach") else wave
     wave = np.asarray(wave.float() if "bfloat16" in str(getattr(wave, "dtype", "")) else wave)
+    if wave.dtype.kind in "OUS":
+        raise AudioError(f"{name}: expected samples, got {str(wave)[:40]}. Read the file first (lib.audio.read).")
     if wave.dtype.kind == "f":
         return wave.astype(np.float32, copy=False)
     if wave.dtype.kind not in "iu" or wave.dtype.itemsize > 4:
@@ -302,18 +327,16 @@ def resample(wave, sr_from, sr_to):
 
 
 def rms_db(wave):
-    """Root mean square level of `wave` over its last axis in dBFS (a full-scale square wave is 0);
-
-    silence reads -120.
+    """Root mean square level of `wave` over its last axis in dBFS (a full-scale square wave is 0); silence reads
+    -120.
     """
     power = np.mean(np.square(np.asarray(wave, dtype=np.float64)), axis=-1)
     return 10 * np.log10(np.maximum(power, 10 ** (SILENCE_DB / 10)))
 
 
 def set_level(wave, dbfs=-20.0, peak=0.99):
-    """Scale `wave` `(samples,)` to an RMS level of `dbfs`;
-
-    where that would clip, only as far as `peak`. Silence stays.
+    """Scale `wave` `(samples,)` to an RMS level of `dbfs`; where that would clip, only as far as `peak`. Silence
+    stays.
     """
     wave = np.asarray(wave, dtype=np.float32)
     if not wave.size or rms_db(wave) <= SILENCE_DB:

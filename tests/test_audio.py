@@ -40,7 +40,8 @@ def test_unsigned_integers_lie_around_their_middle(mono):
     "wave, said",
     [
         (np.ones(9, np.int64), "mix: samples of the type int64"),
-        (np.array(["a"]), "mix: samples of the type"),
+        (np.array(["a"]), "mix: expected samples, got"),
+        (None, "mix: expected samples, got None"),
         (np.ones(9, bool), "mix: samples of the type bool"),
         (1e4 * tone(), "mix: a peak of 3000, where full scale is 1"),
         (np.r_[tone(), np.nan], "mix: holds NaN"),
@@ -88,7 +89,7 @@ def cut(path, share):
     path.write_bytes(data[: int(share * len(data))])
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.mp3", "a.ogg", "a.flac", "a.opus"])
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.au", "a.w64", "a.caf", "a.mp3", "a.ogg", "a.flac", "a.opus"])
 def test_a_file_that_broke_off_is_named(tmp_path, name):
     path, noise = tmp_path / name, 0.1 * np.random.default_rng(0).standard_normal(4 * 48000)
     kind = {"format": "OGG", "subtype": "OPUS"} if name.endswith("opus") else {}

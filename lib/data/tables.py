@@ -86,8 +86,8 @@ def read_table(path, error=TableError, plain_header=True):
     rows, lines, header = [], [], None
     try:
         for cells in reader:
-            cells = [unicodedata.normalize("NFC", cell).strip() for cell in cells]
-            if not any(cells):
+            cells = [unicodedata.normalize("NFC", cell).strip().strip("\u200b\ufeff").strip() for cell in cells]
+            if not any(cells) or (header is None and cells[0].startswith("#")):
                 continue
             if header is None:
                 header = [plain(cell) if plain_header else cell for cell in cells]
@@ -116,14 +116,15 @@ def read_table(path, error=TableError, plain_header=True):
 def _separator(text):
     if declared := re.match(r"\s*\"?sep=(.)\"?\s*\n", text):
         return declared[1]
-    header = re.sub(r'"[^"]*"', "", next((line for line in text.splitlines() if line.strip()), ""))
+    told = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    header = re.sub(r'"[^"]*"', "", next(told, ""))
     return max(SEPARATORS, key=header.count)
 
 
 def plain(name):
     """A column's name without capitals, blanks and hyphens."""
     name = unicodedata.normalize("NFC", str(name)).strip().lower()
-    return re.sub(r"_*\((db|s|sec|hz)\)$", r"_\1", re.sub(r"[\s\-]+", "_", name))
+    return re.sub(r"_*[(\[](db|s|sec|hz)[)\]]$", r"_\1", re.sub(r"[\s\-]+", "_", name))
 
 
 # --- cells
@@ -143,13 +144,17 @@ def number(text, where, error=TableError):
 def index_of(text, where, error=TableError):
     """The index in `7`, `7.0`, `000007` or the name of a file that ends in it, such as `mix_000007.wav`."""
     name = re.split(r"[\\/]", text)[-1]
-    found = re.fullmatch(r"(\d+)(?:\.0+)?", name) or re.search(r"(\d+)(?:\.[A-Za-z]\w*)?$", name)
-    if not found or len(found[1]) > 18:
+    found = re.search(r"(\d+)(?:\.[A-Za-z]\w*)?$", name)
+    try:
+        value = float(name)  # also 7.0, and Excel's 7.00E+00
+    except ValueError:
+        value = int(found[1]) if found and len(found[1]) <= 18 else -1
+    if not 0 <= value < 10**18 or value != int(value):
         raise error(
             f"{where}: expected the index of a mixture, such as 1 or mix_000001, found {text[:40]!r}. Correct or remove"
             " the row."
         )
-    return int(found[1])
+    return int(value)
 
 
 def names_of(text):
@@ -182,6 +187,8 @@ def read_manifest_table(path, error=TableError):
     for an index twice or none; warns where the columns name no index or no speaker.
     """
     given = read_table(path, error)
+    if given.empty:
+        warnings.warn(f"{path}: holds no row below its column names, so it tells nothing.", stacklevel=4)
     table = _renamed(given)
     if "index" not in table:
         _not_understood(path, table, "index")
@@ -267,7 +274,7 @@ def typed(table, text=()):
         if name in text or not all(isinstance(cell, str) for cell in cells):
             continue
         try:
-            values = [float(cell) if cell else float("nan") for cell in cells]
+            values = [float(cell.replace(",", ".")) if cell else float("nan") for cell in cells]
         except ValueError:
             table[name] = cells.where(cells != "", float("nan"))
             continue

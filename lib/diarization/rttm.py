@@ -89,9 +89,8 @@ def write_rttm(path, uri, turns):
 
 
 def read_uem(path):
-    """uri -> list of (start, end) in seconds:
-
-    what of a recording is annotated, and scored. Errors as in `read_rttm`.
+    """uri -> list of (start, end) in seconds: what of a recording is annotated, and scored. Errors as in
+    `read_rttm`.
     """
     regions = {}
     for where, line in _lines(path):
@@ -200,7 +199,7 @@ def from_textgrid(path, silence=("", "sil", "<sil>", "silence", "#")):
         raise AnnotationError(f"{path}: no such file.")
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, duplicateNamesMode="rename")
-    except (PraatioException, ValueError, IndexError, KeyError, UnicodeError, OSError) as error:
+    except (PraatioException, ValueError, LookupError, OSError, AttributeError, TypeError, RecursionError) as error:
         raise AnnotationError(f"{path}: cannot be read as a TextGrid ({error}). Save it again from Praat.") from error
     tiers = [grid.getTier(name) for name in grid.tierNames]
     return union(

@@ -51,6 +51,8 @@ def _floats(wave, name):
     wave = np.asarray(wave.float() if getattr(wave, "dtype", None) == torch.bfloat16 else wave)
     if wave.dtype.kind == "f":
         return wave.astype(np.float32, copy=False)
+    if wave.dtype.kind in "OUS":
+        raise ValueError(f"{name}: expected samples, got {str(wave)[:40]}. Read the file first (lib.audio.read).")
     if wave.dtype.kind not in "iu" or wave.dtype.itemsize > 4:
         raise ValueError(
             f"{name}: samples of the type {wave.dtype} have no known range. Give floats in [-1, 1], such as the samples"

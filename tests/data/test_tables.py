@@ -47,6 +47,8 @@ def write(folder, text, split="Test", encoding="utf-8"):
         lambda text: "".join(f"{row},{line}\n" for row, line in zip(["", 0, 1], text.splitlines())),  # pandas' index
         lambda text: text.replace("1,", '"mix_000001.wav",').replace("2,", '"mix_000002.wav",'),
         lambda text: text.replace("1,", "1.0,").replace("2,", "2.0,"),
+        lambda text: text.replace("1,", "1.00E+00,").replace("2,", "2.00E+00,"),
+        lambda text: "# made by hand\n" + text.replace("kim", "\u200bkim\u00a0"),
         lambda text: text.replace("index", "file").replace("1,", "Mix/mix_000001.wav,").replace("2,", "Mix/mix_2.wav,"),
     ],
 )
@@ -94,6 +96,8 @@ def test_several_people_in_the_column_of_speakers(folder, text):
         ("", "manifest.csv: empty. Expected a line of column names"),
         ("\n\n", "manifest.csv: empty"),
         ("index,speaker\n1,kim\n,lee\n", "manifest.csv, line 3: expected the index of a mixture"),
+        ("index,speaker\n-1,kim\n", "line 2: expected the index of a mixture"),
+        ("index,speaker\n1.5,kim\n", "line 2: expected the index of a mixture"),
         ("index,speaker\nfirst,kim\n", "manifest.csv, line 2: expected the index of a mixture"),
         ("index,speaker\n1,kim\n1,lee\n", r"names index 1 more than once \(lines 2, 3\)"),
         ("index,speaker,speaker\n1,kim,lee\n", "two columns are called 'speaker'"),
