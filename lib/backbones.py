@@ -56,14 +56,10 @@ def backbone(name="efficientnet_lite0", weights="pretrained", seed=0, pixels=224
     """A backbone by name, in eval mode.
 
     name: efficientnet_lite0 (ImageNet, offline), resemblyzer (speech, offline), xvector (the starter's speaker
-    encoder), vgg16,
-    resnet18, resnet50 (ImageNet, with the package torchvision). weights: "pretrained", "random" (the control), or a
-    path: a weight
-    file of that architecture; for xvector a folder with a ConVoiFilter. pixels: side of the pictures (112: a quarter of
-    the work).
-    Raises `BackboneError` for a name or package that is not there, `CheckpointError`, naming the tensors, for a weight
-    file of another
-    architecture.
+    encoder), vgg16, resnet18, resnet50 (ImageNet, with the package torchvision). weights: "pretrained", "random" (the
+    control), or a path: a weight file of that architecture; for xvector a folder with a ConVoiFilter. pixels: side of
+    the pictures (112: a quarter of the work). Raises `BackboneError` for a name or package that is not there,
+    `CheckpointError`, naming the tensors, for a weight file of another architecture.
     """
     if name not in KNOWN:
         raise BackboneError(f"unknown backbone {name!r}; known are: {', '.join(KNOWN)}")

@@ -245,6 +245,17 @@ def uploads(field):
     return [(file["content"], file["name"]) for file in field.value]
 
 
+def put(output, shown):
+    """Show `shown`, HTML or a picture of `spectrograms`, in the widget `output` (an `ipywidgets.Output`) alone.
+
+    Its content is set, not printed into it: nothing waits for a message to come back, and a stored notebook keeps it.
+    """
+    data = (
+        {"text/html": shown.data} if isinstance(shown, HTML) else {"image/png": base64.b64encode(shown.data).decode()}
+    )
+    output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+
+
 def read_bytes(content, name, sr=16000):
     """Decode the bytes of an uploaded audio file called `name` (any format and rate) to float32 `(samples,)` mono at
     `sr` Hz.

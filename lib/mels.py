@@ -45,8 +45,7 @@ def log_mel_image(waves, size=224):
     """A log-mel picture of each wave for an ImageNet network: `(batch, 3, size, size)`, low frequencies at the bottom.
 
     128 mel bands from 60 to 7,600 Hz, 60 dB from white to black measured from each picture's loudest point, resized,
-    the same in the
-    three colours, normalised as ImageNet's pictures are.
+    the same in the three colours, normalised as ImageNet's pictures are.
     """
     decibels = 10 * torch.log10(mel_power(waves, 128, 512, 160, 60.0, 7600.0) + 1e-10)
     grey = ((decibels - decibels.amax((1, 2), keepdim=True)) / RANGE_DB + 1).clamp(0, 1).transpose(1, 2).flip(1)

@@ -72,9 +72,8 @@ def minutes_by_speaker(voices):
 
 
 def histograms(table, columns, by=None, unit="dB", bins=30):
-    """A histogram a column of `table`, one colour a value of the column `by`;
-
-    NaN is left out and counted in the title.
+    """A histogram a column of `table`, one colour a value of the column `by`; NaN is left out and counted in the
+    title.
     """
     columns = _present(table, columns)
     figure, axes = _figure(4.2 * len(columns), 2.7, columns=len(columns))
@@ -279,9 +278,8 @@ def groups_with_intervals(table, value="mean", group="difficulty", by="system", 
 
 
 def summary_table(frame, digits=2, caption=""):
-    """A styled table:
-
-    `digits` decimals, shares (columns `share*`) in percent, the best of each metric column in bold.
+    """A styled table: `digits` decimals, shares (columns `share*`) in percent, the best of each metric column in
+    bold.
     """
     numbers = frame.select_dtypes("number").columns
     formats = {

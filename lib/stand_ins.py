@@ -4,8 +4,12 @@ said.
 Paths are given relative to the project's root, or absolute; messages print them as they were given.
 """
 
+import importlib.util
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from lib.runs import place, read_json
 
@@ -119,3 +123,55 @@ def recordings(mixture, enrollment, example):
     from lib import audio
 
     return audio.read(place(mixture)), audio.read(place(enrollment))
+
+
+class Talk(NamedTuple):
+    """Two people: stretches of each alone, one in which they talk to each other, and where all that is from. Waves are
+    float32 `(samples,)` at 16 kHz.
+    """
+
+    wanted: list
+    other: list
+    together: np.ndarray
+    source: str
+
+
+SAMPLE = {  # s of pyannote's packaged talk, by its labels: speaker91 alone, speaker90 alone, both
+    "wanted": [(24.8, 27.8), (14.75, 17.9), (21.85, 24.7)],
+    "other": [(11.1, 14.4), (18.65, 21.45)],
+    "together": (13.5, 22.0),
+}
+
+
+def two_people(seed=0):
+    """Two real people to begin with: the telephone talk that pyannote.audio ships, where that package is installed (it
+    is not imported), else two voices of the cache. Raises `VoicesError` where there are none either.
+    """
+    from lib import audio
+
+    found = importlib.util.find_spec("pyannote")
+    for folder in found.submodule_search_locations if found else []:
+        path = Path(folder) / "audio" / "sample" / "sample.wav"
+        if path.is_file():
+            wave = audio.read(path)
+            cut = {
+                name: [wave[round(start * 16000) : round(end * 16000)] for start, end in np.atleast_2d(times)]
+                for name, times in SAMPLE.items()
+            }
+            return Talk(cut["wanted"], cut["other"], cut["together"][0], "a telephone talk that pyannote.audio ships")
+    print("pyannote.audio, which ships a real talk, is not installed here, so these are two voices of the cache.")
+    return _two_voices(seed)
+
+
+def _two_voices(seed):
+    from lib import audio
+    from lib.data import splits, voices
+
+    table = splits.split_by_speaker(voices.load("auto"))
+    table, rng = table[(table["split"] == "Test") & table["seconds"].between(3.0, 8.0)], np.random.default_rng(seed)
+    names = table["speaker"].value_counts().index[:2]
+    paths = {name: rng.permutation(table.loc[table["speaker"] == name, "path"].to_numpy())[:4] for name in names}
+    wanted, other = ([audio.set_level(audio.read(path), -25.0) for path in paths[name]] for name in names)
+    both = min(len(wanted[3]), len(other[3]))
+    together = np.concatenate([wanted[3], (wanted[3][:both] + other[3][:both]) / 2, other[3]])
+    return Talk(wanted[:3], other[:2], together, f"two voices of the cache, {' and '.join(names)}")

@@ -9,9 +9,8 @@ STEMS = ("vocals", "drums", "bass", "other")
 
 
 def stems(seconds=3.0, sr=22050, seed=0, channels=2):
-    """dict stem -> `(samples, channels)`:
-
-    a voice-like buzz with a pause at its start, clicks, a low and a middle tone.
+    """dict stem -> `(samples, channels)`: a voice-like buzz with a pause at its start, clicks, a low and a middle
+    tone.
     """
     rng, time = np.random.default_rng(seed), np.arange(int(seconds * sr)) / sr
     pitch = rng.uniform(120, 240)
@@ -42,9 +41,8 @@ def plain(root, counts=None, sr=22050, seconds=3.0, names="song"):
 
 
 def moisesdb(root, count=10):
-    """`root/moisesdb_v0.1/<id>/data.json` with `<stem>/<track>.wav`;
-
-    no mixture, percussion apart from drums, a piano.
+    """`root/moisesdb_v0.1/<id>/data.json` with `<stem>/<track>.wav`; no mixture, percussion apart from drums, a
+    piano.
     """
     for number in range(count):
         folder, parts = root / "moisesdb_v0.1" / f"id-{number}", stems(1.0, 44100, number)

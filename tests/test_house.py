@@ -1,6 +1,5 @@
-"""The rooms of `lib`:
-
-arrows point down, no circle, and what each room may import. Imports inside functions count too.
+"""The rooms of `lib`: arrows point down, no circle, and what each room may import. Imports inside functions count
+too.
 """
 
 import ast

@@ -5,6 +5,7 @@ import io
 import re
 from datetime import datetime
 
+import ipywidgets
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -172,6 +173,16 @@ def test_the_upload_fields_give_what_was_uploaded_and_say_what_is_wrong(wave, mo
     mix.value = ({"name": "b.wav", "content": b"nothing", "type": "", "size": 1, "last_modified": datetime.now()},)
     button.click()
     assert "This does not work:" in screen.shown[-1].data and "b.wav" in screen.shown[-1].data
+
+
+def test_what_is_put_into_a_widget_replaces_what_was_there(wave):
+    output = ipywidgets.Output()
+    listening.put(output, listening.players({"first": wave}))
+    listening.put(output, listening.players({"second": wave}))
+    (shown,) = output.outputs
+    assert ">second<" in shown["data"]["text/html"]
+    listening.put(output, listening.spectrograms({"a": wave}))
+    assert set(output.outputs[0]["data"]) == {"image/png"}
 
 
 def test_uploads_of_any_format_and_rate_are_read(wave, tmp_path):

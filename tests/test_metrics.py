@@ -322,3 +322,18 @@ def test_spread_takes_both_ends_and_repeats():
     assert spread(10, 3) == [0, 4, 9]
     assert spread(3) == [0, 1, 2] == spread(3, 10)
     assert spread(5, 0) == []
+
+
+def test_pesq_of_a_long_wave_with_many_pauses_is_scored_in_windows():
+    """80 s of words and pauses ended the process: the code of P.862 has room for 50 utterances."""
+    ref = np.tile(np.r_[speechlike(1, 0.6), np.zeros(9600, np.float32)], 67)
+    est = ref + 0.01 * np.random.default_rng(0).standard_normal(len(ref)).astype(np.float32)
+    whole, one = metrics.pesq_wb(est, ref), metrics.pesq_wb(est[: 16 * SR], ref[: 16 * SR])
+    assert 1 < whole < 4.64 and whole == pytest.approx(one, abs=0.5)
+
+
+def test_pesq_leaves_silent_windows_out_and_counts_a_silent_estimate(ref):
+    long = np.concatenate([np.tile(ref, 5), np.zeros(16 * SR, np.float32)])[: 30 * SR]
+    assert metrics.pesq_wb(long, long) > 4.5
+    assert metrics.pesq_wb(0 * long, long) == 1.0
+    assert np.isnan(metrics.pesq_wb(long, 0 * long))

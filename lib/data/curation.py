@@ -32,9 +32,8 @@ def summary(voices):
 
 
 def fingerprint(wave, times=16, bands=12):
-    """Where the energy of a recording lies, `(times * bands,)`, unit length:
-
-    blind to level, little changed by a codec.
+    """Where the energy of a recording lies, `(times * bands,)`, unit length: blind to level, little changed by a
+    codec.
     """
     power = np.abs(np.fft.rfft(_frames(wave) * np.hanning(400), axis=1)) ** 2  # (frames, bins)
     edges = np.geomspace(4, power.shape[1], bands + 1).astype(int)

@@ -65,9 +65,8 @@ def trim(wave, below=35.0, floor=-75.0, pad=5, longest_pause=25, frame=320):
     frames.
 
     A 20 ms frame is speech when it lies less than `below` dB under the loud frames (95th percentile) and above `floor`
-    dBFS.
-    `pad` frames on both sides of speech are kept, so that soft consonants stay. Returns an empty wave where nothing is
-    speech.
+    dBFS. `pad` frames on both sides of speech are kept, so that soft consonants stay. Returns an empty wave where
+    nothing is speech.
     """
     levels = frame_levels(wave, frame)
     if not len(levels):
@@ -215,9 +214,8 @@ def unpack(deb, patterns, folder):
 
 
 def package_key(rows):
-    """A short hash of all that decides what is decoded from a package:
-
-    its patterns, its labels, the decoder's version.
+    """A short hash of all that decides what is decoded from a package: its patterns, its labels, the decoder's
+    version.
     """
     text = rows[["speaker", "pattern"]].to_csv(index=False, lineterminator="\n") + str(DECODE_VERSION)
     return hashlib.sha1(text.encode()).hexdigest()[:10]

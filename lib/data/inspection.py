@@ -22,8 +22,7 @@ def is_ready_made(folder):
 
 def facts(folder):
     """A row a mixture: split, index, speaker, others (how many interfere), difficulty, background, sir_db, snr_db, and
-    the target's
-    level before and after (dBFS).
+    the target's level before and after (dBFS).
 
     Of a data set brought ready-made sir_db is the target over everything else, and both levels are that of the file.
     """

@@ -166,8 +166,7 @@ def make_settings(place=None, **settings):
 
 def parts(folder, split, index, roots=None):
     """Mixture `index` of `split` rebuilt in memory from its manifest row, as `recipes.render` gives its parts: a dict
-    of
-    float32 `(samples,)` waves as they were before rounding to 16 bits.
+    of float32 `(samples,)` waves as they were before rounding to 16 bits.
 
     `roots`: where the voices and backgrounds lie now, e.g. `{"voices": folder}`, when they have moved since. Raises
     `MixtureError` for an unknown index, `AudioError` where a source file is missing.

@@ -215,9 +215,8 @@ def responses_of(folder):
 
 
 def mixture_settings(place):
-    """The settings of mixtures that a place brings:
-
-    its own, with every other kind of background off, and its folder.
+    """The settings of mixtures that a place brings: its own, with every other kind of background off, and its
+    folder.
     """
     told = dict(place.mixtures)
     if told.get("background_share"):

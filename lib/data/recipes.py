@@ -165,9 +165,8 @@ def _cut(rng, file, library, samples, at):
 
 
 def _ratios(rng, settings, count):
-    """How loud each interferer is:
-
-    RMS over the target's RMS; with `sir_db` given, the ratio of the target to them all.
+    """How loud each interferer is: RMS over the target's RMS; with `sir_db` given, the ratio of the target to them
+    all.
     """
     hard = bool(rng.random() < settings.hard_share)
     low, high = settings.hard_ratio if hard else settings.easy_ratio
@@ -202,9 +201,8 @@ def _background(rng, settings, pools, library, split, speakers):
 
 
 def assemble(pieces, library, samples, raw=False):
-    """`pieces` put in their places in a segment of `samples` samples, faded at their ends;
-
-    `raw`: without their gains.
+    """`pieces` put in their places in a segment of `samples` samples, faded at their ends; `raw`: without their
+    gains.
     """
     segment = np.zeros(samples, dtype=np.float32)
     for piece in pieces:

@@ -21,9 +21,8 @@ class ResponseError(ValueError):
 
 
 def read_responses(folder):
-    """Name of file -> response, of every audio file in `folder`;
-
-    with a `sweep.wav`, the others are recordings of it.
+    """Name of file -> response, of every audio file in `folder`; with a `sweep.wav`, the others are recordings of
+    it.
     """
     files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
     sweep = next((path for path in files if path.stem.lower() == "sweep"), None)

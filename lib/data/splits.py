@@ -36,9 +36,8 @@ def split_by_speaker(voices, seed=0, shares=(0.8, 0.1, 0.1)):
     the speakers.
 
     A `split` that is there already (the source `debian` has one) is kept. Val and Test get at least two speakers each,
-    of fewer
-    than six at least one: mixtures need two in a split.
-    Raises `SplitError` for fewer than three speakers, or for shares that are not three positive numbers.
+    of fewer than six at least one: mixtures need two in a split. Raises `SplitError` for fewer than three speakers, or
+    for shares that are not three positive numbers.
     """
     speakers = sorted(voices["speaker"].unique())
     if len(speakers) < 3:
@@ -74,11 +73,9 @@ def check_leaks(voices, encoder=None, threshold=THRESHOLD):
     """Raise `LeakError` when a speaker, a recording or (with `encoder`) a voice stands in two splits of `voices`.
 
     Recordings are compared by content, so another file name hides nothing (all are decoded for that where the source
-    gives no
-    column `content`). encoder: a function wave -> embedding, such as
-    `resemblyzer_encoder()`; two voices in different splits whose embeddings have a cosine over `threshold` are a leak.
-    Returns the closest pairs of voices across splits, closest first: speaker, split, other, other_split, similarity
-    (empty without an encoder).
+    gives no column `content`). encoder: a function wave -> embedding, such as `resemblyzer_encoder()`; two voices in
+    different splits whose embeddings have a cosine over `threshold` are a leak. Returns the closest pairs of voices
+    across splits, closest first: speaker, split, other, other_split, similarity (empty without an encoder).
     """
     if missing := [name for name in ("speaker", "path", "split") if name not in voices]:
         raise SplitError(f"the table of voices lacks {', '.join(missing)}; split_by_speaker(voices) adds split.")

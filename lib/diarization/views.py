@@ -152,9 +152,8 @@ def window(chances, truth, seconds):
 
 
 def turn_player(wave, annotation, sr=16000, most=40):
-    """A player of `wave` with a button a turn that plays just that turn, in the speaker's colour;
-
-    at most `most` turns.
+    """A player of `wave` with a button a turn that plays just that turn, in the speaker's colour; at most `most`
+    turns.
     """
     import base64
 

@@ -33,8 +33,7 @@ def dropped_share(est, ref):
     """Share of the target's speech, 0 to 1, that is missing: 20 ms frames where `est` lies 15 dB or more under `ref`.
 
     The estimate is first brought to the reference's level over all those frames, so that only where it is silent
-    counts, not how
-    loud it is. A silent estimate gives 1, a silent reference NaN.
+    counts, not how loud it is. A silent estimate gives 1, a silent reference NaN.
     """
     wanted, made = _frame_power(ref), _frame_power(est)
     active = _active(wanted)
@@ -51,10 +50,9 @@ def log_kurtosis_ratio(est, ref, mix, n_fft=512):
     musical noise rings high.
 
     Kurtosis is E[x^4] / E[x^2]^2 of the power in a frequency bin over the frames in which the target pauses, averaged
-    over bins.
-    NaN where the target pauses for less than 0.3 s, or where the residue is over 40 dB under the estimate's speech.
-    Source: the idea of Uemura et al., "Automatic optimization scheme of spectral subtraction based on musical noise
-    assessment", IWAENC 2008.
+    over bins. NaN where the target pauses for less than 0.3 s, or where the residue is over 40 dB under the estimate's
+    speech. Source: the idea of Uemura et al., "Automatic optimization scheme of spectral subtraction based on musical
+    noise assessment", IWAENC 2008.
     """
     wanted, made = _frame_power(ref), _frame_power(est)
     active, pauses = _active(wanted), _active(wanted, 2 * ACTIVE_DB) == 0
@@ -67,9 +65,8 @@ def log_kurtosis_ratio(est, ref, mix, n_fft=512):
 
 
 def look(waves, dataset):
-    """The three numbers for each estimate in `waves` (in the dataset's order):
-
-    `index, margin_db, dropped, kurtosis`.
+    """The three numbers for each estimate in `waves` (in the dataset's order): `index, margin_db, dropped,
+    kurtosis`.
     """
     rows = []
     for place, est in enumerate(waves):
@@ -153,10 +150,8 @@ def absent(model, dataset, enrolled_by, progress=True):
     estimates.
 
     enrolled_by: for each item the place in `dataset` whose enrollment is used, or None to leave the item out. `case` is
-    "present"
-    for the item's own enrollment, else "absent". level_db: the estimate's level over the mixture's. similarity: of the
-    estimate to
-    the enrollment that was asked for. Returns (DataFrame, dict (index, case) -> wave).
+    "present" for the item's own enrollment, else "absent". level_db: the estimate's level over the mixture's.
+    similarity: of the estimate to the enrollment that was asked for. Returns (DataFrame, dict (index, case) -> wave).
     """
     rows, waves = [], {}
     for place, other in enumerate(tqdm(enrolled_by, desc="absent", disable=not progress)):
@@ -202,9 +197,8 @@ def separability(low, high):
 
 
 def _frame_power(wave):
-    """Mean power of each 20 ms frame `(frames,)`;
-
-    the first difference, so that hum and offset do not count as sound.
+    """Mean power of each 20 ms frame `(frames,)`; the first difference, so that hum and offset do not count as
+    sound.
     """
     edges = np.diff(np.asarray(wave, dtype=np.float64), prepend=wave[:1])
     count = len(edges) // FRAME

@@ -28,8 +28,8 @@ def compare(voices, seed=0, networks=2):
 
     voices: a table with speaker, path and split. An enrollment and a question are 1 s each, of speech that neither
     recogniser was trained on. Both training sets count as many people; in the leaked one the Test people replace some
-    of Train.
-    Raises `TooFewPeople` where fewer than two Test people, or fewer Train than Test people, have enough recordings.
+    of Train. Raises `TooFewPeople` where fewer than two Test people, or fewer Train than Test people, have enough
+    recordings.
     """
     rng = np.random.default_rng(seed)
     people = {split: _segments(voices[voices["split"] == split], rng) for split in ("Train", "Test")}
@@ -79,8 +79,8 @@ def _segments(voices, rng):
 
 def _features(waves):
     """Mean and spread over time of 19 mel cepstral coefficients of `waves` `(batch, samples)`, `(batch, 38)`: the
-    colour of a voice,
-    not its words."""
+    colour of a voice, not its words.
+    """
     frames = np.lib.stride_tricks.sliding_window_view(waves, 512, axis=1)[:, ::256] * np.hanning(512).astype(np.float32)
     power = np.abs(np.fft.rfft(frames)).astype(np.float32) ** 2  # (batch, frames, bins)
     with metrics.one_thread():  # numpy's own product would wait for its threads where another program keeps them busy

@@ -75,14 +75,11 @@ def evaluate(systems, dataset, chosen=METRICS, limit=None, facts=None, threads=2
     `GROUPS`.
 
     systems: dict name -> `Estimates` (or a list of waves). chosen: which metrics, of `METRICS`. limit: dict metric ->
-    how many
-    mixtures, spread evenly over the dataset, get it; the others hold NaN there. facts: a table with `index` and what
-    else is known
-    of a mixture (see `mixture_facts`), joined on. threads: samples measured at a time (the slow parts run outside
-    Python's lock).
-    Also in the table: `level_db`, the estimate's level over the mixture's, `seconds`, `audio_seconds`.
-    Raises ValueError for an unknown metric, a system of another length than the dataset, and an estimate of another
-    shape.
+    how many mixtures, spread evenly over the dataset, get it; the others hold NaN there. facts: a table with `index`
+    and what else is known of a mixture (see `mixture_facts`), joined on. threads: samples measured at a time (the slow
+    parts run outside Python's lock). Also in the table: `level_db`, the estimate's level over the mixture's, `seconds`,
+    `audio_seconds`. Raises ValueError for an unknown metric, a system of another length than the dataset, and an
+    estimate of another shape.
     """
     limit = limit or {}
     if unknown := [name for name in (*chosen, *limit) if name not in METRICS]:
@@ -165,8 +162,7 @@ def open_test(folder, limit=None, split="Test"):
     order.
 
     Facts: `index` and `FACTS`, see `mixture_facts`; what a manifest does not tell is empty, but the SIR is then
-    measured, as the
-    target over everything else. Raises `DatasetError` as `open_dataset` does.
+    measured, as the target over everything else. Raises `DatasetError` as `open_dataset` does.
     """
     everything = open_dataset(folder, split)
     test = torch.utils.data.Subset(everything, spread(len(everything), limit))
@@ -199,8 +195,7 @@ def mixture_facts(manifest, sexes=None):
     same_sex`.
 
     manifest: as `read_manifest` returns it. others: the interferers' names. sexes: dict speaker -> sex; `same_sex` is
-    True where at
-    least one interferer has the target's sex, None where it is not known.
+    True where at least one interferer has the target's sex, None where it is not known.
     """
     facts = manifest[
         [column for column in ("index", "speaker", "difficulty", "sir_db", "snr_db") if column in manifest]
@@ -224,8 +219,7 @@ def summarise(table, seed=0):
     `rtf`.
 
     `rtf` is seconds of computing a second of audio. A metric that was measured on a part, or has no value for some
-    samples (NaN),
-    is averaged over the rest, whose number stands in `<metric>_of` where it differs from `mixtures`.
+    samples (NaN), is averaged over the rest, whose number stands in `<metric>_of` where it differs from `mixtures`.
     """
     rows = []
     for system, part in table.groupby("system", sort=False):

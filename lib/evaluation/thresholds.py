@@ -1,8 +1,9 @@
-"""From which similarity on the wanted person counts as heard: `python -m lib.evaluation.thresholds` (about 5 minutes).
+"""From which similarity on the wanted person counts as heard: `python -m lib.evaluation.thresholds` (about 8 minutes).
 
 Talks of a minute are made of two people of a split, who take turns and sometimes talk at once, in faint noise. Each is
-extracted for both people and for a third one who is not there. The thresholds are where misses and false alarms are
-equal on Val (`lib.evaluation.verification.eer`); how often they err is counted on Test. Written is
+extracted for both people and for a third one who is not there. A window's threshold is where misses and false alarms
+are equal on Val (`eer_threshold`); that of a recording is the highest, rounded down, that misses nobody there
+(`lowest_yes`), because a voice called absent is the worse error. How often both err is counted on Test. Written is
 `results/extract_thresholds.csv`; the two thresholds stand in `lib.evaluation.presence`.
 """
 
@@ -127,6 +128,7 @@ def measure(model, table, count=16, seed=0, progress=True):
                     "no": int((~same).sum()),
                     "eer": rate,
                     "eer_threshold": threshold,
+                    "lowest_yes": float(scores[same].min()),
                     "threshold_used": used,
                     "missed": float((~accepted[same]).mean()),
                     "false_alarms": float(accepted[~same].mean()),
@@ -149,7 +151,7 @@ def measure(model, table, count=16, seed=0, progress=True):
 def main(given=None):
     parser = argparse.ArgumentParser(description="Measure the thresholds of the timeline on Val, their errors on Test.")
     parser.add_argument("--model", default=STARTER)
-    parser.add_argument("--talks", type=int, default=16, help="of each split; each is extracted three times")
+    parser.add_argument("--talks", type=int, default=24, help="of each split; each is extracted three times")
     parser.add_argument("--out", default=OUT)
     given = parser.parse_args(given)
     table = measure(load(given.model), splits.split_by_speaker(voices.load("auto")), given.talks)

@@ -13,9 +13,8 @@ from lib import metrics
 
 
 class Trials(NamedTuple):
-    """scores `(trials,)`, same `(trials,)` true where both clips are of one person, left and right:
-
-    the clips' places.
+    """scores `(trials,)`, same `(trials,)` true where both clips are of one person, left and right: the clips'
+    places.
     """
 
     scores: np.ndarray
@@ -63,9 +62,8 @@ def error_rates(scores, same):
 
 
 def eer(scores, same):
-    """(equal error rate, its threshold):
-
-    where misses and false alarms are equal, interpolated between two thresholds.
+    """(equal error rate, its threshold): where misses and false alarms are equal, interpolated between two
+    thresholds.
     """
     thresholds, misses, alarms = error_rates(scores, same)
     after = int(np.argmax(misses >= alarms))
@@ -122,9 +120,8 @@ def identify(known, names, asked, threshold):
 
 
 def open_set_rates(answers, truth, known):
-    """Shares of an open-set identification:
-
-    of people known, `right`, `wrong_name`, `missed`; of strangers, `let_in`.
+    """Shares of an open-set identification: of people known, `right`, `wrong_name`, `missed`; of strangers,
+    `let_in`.
     """
     answers, truth = np.asarray(answers, dtype=object), np.asarray(truth, dtype=object)
     ours = np.isin(truth.astype(str), sorted(known))

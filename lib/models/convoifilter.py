@@ -136,9 +136,8 @@ class ConVoiFilterConfig(PretrainedConfig):
 
     @classmethod
     def from_enh_args(cls, enh_args, **rest):
-        """Build from the nested `enh_args` of the public checkpoint's config;
-
-        `rest` are this class's other settings.
+        """Build from the nested `enh_args` of the public checkpoint's config; `rest` are this class's other
+        settings.
         """
         return cls(enh_args=enh_args, **rest)
 
@@ -270,9 +269,8 @@ class ConVoiFilter(PreTrainedModel):
         return ConVoiFilterOutput(loss=loss, est=est)
 
     def separate(self, chunk, embedding):
-        """The graph on waves taken whole:
-
-        `chunk` `(batch, samples)`, `embedding` `(batch, 512)` -> `(batch, samples)`.
+        """The graph on waves taken whole: `chunk` `(batch, samples)`, `embedding` `(batch, 512)` -> `(batch,
+        samples)`.
         """
         spectrum = self.stft(chunk)
         mask = self.mask(spectrum.abs(), self.condition(embedding, self.xvector_model(chunk)))

@@ -125,9 +125,8 @@ class XVector(nn.Module):
         self.embedding = nn.Linear(2 * pool, dim)
 
     def statistics(self, wave):
-        """`(batch, samples)` -> `(batch, 2 * pool)`:
-
-        mean and unbiased standard deviation over time of the last layer.
+        """`(batch, samples)` -> `(batch, 2 * pool)`: mean and unbiased standard deviation over time of the last
+        layer.
         """
         x = self.sincnet(wave)
         for layer in self.tdnns:

@@ -133,9 +133,8 @@ class CRNN(PreTrainedModel):
         return {"encoder": self.encoder, "bottleneck": [self.bottleneck, self.back], "decoder": self.decoder}
 
     def forward(self, mix, target=None):
-        """Estimate the target in `mix` `(batch, samples)`;
-
-        with `target` of the same shape the output has the loss too.
+        """Estimate the target in `mix` `(batch, samples)`; with `target` of the same shape the output has the loss
+        too.
         """
         if mix.dim() != 2 or (target is not None and target.shape != mix.shape):
             raise ValueError(

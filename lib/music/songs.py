@@ -307,9 +307,8 @@ def _content(song):
 
 
 def heard(songs, target="vocals"):
-    """The songs in which `target` sounds at all, and the names of those in which it does not:
-
-    a score may have no bass.
+    """The songs in which `target` sounds at all, and the names of those in which it does not: a score may have no
+    bass.
     """
     sounds = [audio.rms_db(song.read(target)) >= SILENT_DB for song in songs]
     return [song for song, there in zip(songs, sounds) if there], [

@@ -26,8 +26,8 @@ class MixtureBatches(Dataset):
     samples)`), on `device`.
 
     voices: a table as `voices.load`'s. made_up: share of persons whose pitch and tract are changed. one_line, plain,
-    same_sex and the
-    rest: as in `EndlessMixtures`. Raises `ValueError` where a sex has fewer than two voices with enough speech.
+    same_sex and the rest: as in `EndlessMixtures`. Raises `ValueError` where a sex has fewer than two voices with
+    enough speech.
     """
 
     def __init__(

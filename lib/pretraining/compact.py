@@ -93,9 +93,8 @@ def encode(path, goal, folder):
 
 
 def load(folder):
-    """`(voices, music)` of a folder from `write`:
-
-    a table with whole paths, and paths. `VoicesError` where it is none.
+    """`(voices, music)` of a folder from `write`: a table with whole paths, and paths. `VoicesError` where it is
+    none.
     """
     folder = Path(folder)
     try:

@@ -48,8 +48,7 @@ def load(seconds=10.0, blends=840, seed=0, workers=None):
     made of them.
 
     Made once, two to five times faster than it is said on two cores; an interrupted call goes on, a second process
-    waits.
-    `VoicesError` says what is missing.
+    waits. `VoicesError` says what is missing.
     """
     from filelock import FileLock
 

@@ -1,6 +1,5 @@
-"""Muon:
-
-each matrix of weights moves by its momentum made orthogonal, so in all directions alike (Jordan et al., 2024).
+"""Muon: each matrix of weights moves by its momentum made orthogonal, so in all directions alike (Jordan et al.,
+2024).
 """
 
 import torch
@@ -11,9 +10,8 @@ class Muon(torch.optim.AdamW):
     """Muon for matrices (and convolutions, flattened), AdamW for all else; the same learning rate serves both.
 
     A Muon step is scaled to about the size of one of AdamW (Liu et al., arXiv 2502.16982). `torch.optim.Muon` takes
-    matrices
-    alone and works in bfloat16, which most CPUs are slow at. Processes of one group share the work: each makes its part
-    of the steps.
+    matrices alone and works in bfloat16, which most CPUs are slow at. Processes of one group share the work: each makes
+    its part of the steps.
     """
 
     def __init__(self, parameters, lr, weight_decay=0.0, momentum=0.95):

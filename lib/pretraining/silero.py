@@ -37,8 +37,7 @@ def load(seconds=30.0, blends=600, blend_seconds=10.0, seed=0, workers=None):
     made of them.
 
     Made once, some 15 times faster than it is said on two cores; an interrupted call goes on, a second process waits.
-    `VoicesError`
-    says what is missing.
+    `VoicesError` says what is missing.
     """
     from filelock import FileLock
 

@@ -82,18 +82,14 @@ class EndlessMixtures(Dataset):
     """`items` mixtures of `seconds` with an enrollment of `enrollment_seconds`, from the speakers of one split.
 
     Item: dict(mix, target, enrollment), float32 `(samples,)`; with `both`, target and enrollment are `(2, samples)`,
-    each of the
-    first two persons being the target once: one mixture, two answers, so that the enrollment cannot be ignored. A
-    target is a woman as often as a man, an interferer is of
-    the target's sex with `same_sex` chance (with `gentle` half of that at first, all of it from the middle on: whom to
-    follow
-    is learned sooner where voices differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or
-    slowed down
-    (which makes new voices), waves are filtered, band-limited, put into rooms and coded, and background is added, but
-    for a share of
-    `plain` items, which are as they would be without it. In a share of `one_line` items all speak over one microphone,
-    in one room or none, and
-    the others come from the target's package where they can: nothing but the voice tells them apart there.
+    each of the first two persons being the target once: one mixture, two answers, so that the enrollment cannot be
+    ignored. A target is a woman as often as a man, an interferer is of the target's sex with `same_sex` chance (with
+    `gentle` half of that at first, all of it from the middle on: whom to follow is learned sooner where voices differ
+    more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down (which makes new voices),
+    waves are filtered, band-limited, put into rooms and coded, and background is added, but for a share of `plain`
+    items, which are as they would be without it. In a share of `one_line` items all speak over one microphone, in one
+    room or none, and the others come from the target's package where they can: nothing but the voice tells them apart
+    there.
     """
 
     def __init__(
@@ -207,9 +203,8 @@ class EndlessMixtures(Dataset):
         return float(rng.choice(SPEEDS)) if self.augment else 1.0
 
     def _speech(self, rng, name, length, speed, avoid=()):
-        """`length` samples of one person's recordings in a row, none of them in `avoid`;
-
-        returns them with their rows.
+        """`length` samples of one person's recordings in a row, none of them in `avoid`; returns them with their
+        rows.
         """
         rows = self.rows[name]
         need, first, starts = int(length * speed) + 64, rows["first"].to_numpy(), rows["samples"].to_numpy()

@@ -54,9 +54,8 @@ def build(name, start, seed=0):
 
 @torch.no_grad()
 def measure(module, voices, items):
-    """SI-SDRi in dB of both answers to `items` plain mixtures of `voices`, `(2 * items,)`;
-
-    the same mixtures each time.
+    """SI-SDRi in dB of both answers to `items` plain mixtures of `voices`, `(2 * items,)`; the same mixtures each
+    time.
     """
     data = EndlessMixtures(voices, items, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0, both=True)
     module.eval()

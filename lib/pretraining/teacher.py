@@ -67,8 +67,7 @@ def whitening(embed, data, items=1500, shrink=0.1):
     target) of `data`.
 
     Centred embeddings times the transform have scatter of one size in all directions within persons (Hatch et al.,
-    within-class
-    covariance normalisation, Interspeech 2006) and unit variance on average.
+    within-class covariance normalisation, Interspeech 2006) and unit variance on average.
     """
     pairs = []
     for first in tqdm(range(0, items, 25), desc="whitening"):

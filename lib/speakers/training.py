@@ -148,9 +148,8 @@ def head_only(feats, table, people, seeds=(0, 1, 2), **settings):
 
 
 def by_person(values, speakers, seed=0, level=0.95, draws=5000):
-    """Mean of `values` over clips with an interval that draws *people* anew:
-
-    clips of one person are not independent.
+    """Mean of `values` over clips with an interval that draws *people* anew: clips of one person are not
+    independent.
     """
     values = np.asarray(values, dtype=float)
     _, place = np.unique(np.asarray(speakers), return_inverse=True)

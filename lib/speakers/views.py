@@ -1,6 +1,5 @@
-"""Pictures of speaker recognition:
-
-mel images, maps of embeddings, who is taken for whom, and what a network looks at.
+"""Pictures of speaker recognition: mel images, maps of embeddings, who is taken for whom, and what a network looks
+at.
 """
 
 import matplotlib.pyplot as plt
@@ -97,9 +96,8 @@ def confusion(truth, answers, people):
 
 
 def most_confused(truth, answers, rows=5):
-    """The pairs most often mistaken, either way round:
-
-    a DataFrame person, taken_for, mistakes, of (clips of the two).
+    """The pairs most often mistaken, either way round: a DataFrame person, taken_for, mistakes, of (clips of the
+    two).
     """
     truth, answers = np.asarray(truth, dtype=object), np.asarray(answers, dtype=object)
     wrong = pd.DataFrame(

@@ -182,9 +182,8 @@ def _one(start, name, train, sets, out, resume, how, settings):
 
 
 def _prepared(start, name, seed):
-    """A copy of `start` frozen by the strategy, or a model of its size with random weights;
-
-    with the table of `freeze`.
+    """A copy of `start` frozen by the strategy, or a model of its size with random weights; with the table of
+    `freeze`.
     """
     torch.manual_seed(seed)
     if name == RANDOM:

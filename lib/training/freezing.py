@@ -20,9 +20,8 @@ SWITCHES = {
 
 
 class FreezeError(ValueError):
-    """A strategy or setting that does not exist, or groups that do not fit the model;
-
-    the message lists what there is.
+    """A strategy or setting that does not exist, or groups that do not fit the model; the message lists what there
+    is.
     """
 
 

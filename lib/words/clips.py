@@ -166,8 +166,8 @@ def cached_features(net, competition, batch=256, progress=True, say=print):
     time.
 
     Memory stays bounded whatever the number of clips (`python -m lib.words.clips 100000` measures it); the file lies in
-    the cache under a name made of the clips' paths, sizes and dates
-    and the network's input. An interrupted computation starts anew.
+    the cache under a name made of the clips' paths, sizes and dates and the network's input. An interrupted computation
+    starts anew.
     """
     probe = net.features(torch.zeros(1, SAMPLES))
     path = cache_dir() / "features" / f"words-{type(net).__name__}-{_fingerprint(net, competition.paths)}.npy"
@@ -218,9 +218,8 @@ def split_by_clip(competition, share=0.2, seed=0):
 
 @torch.inference_mode()
 def submission(model, test, path, batch=128, progress=True):
-    """Write the probabilities of all test clips as the competition's CSV (the label file's columns);
-
-    returns the table.
+    """Write the probabilities of all test clips as the competition's CSV (the label file's columns); returns the
+    table.
     """
     from tqdm.auto import tqdm
 

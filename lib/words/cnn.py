@@ -58,8 +58,8 @@ class Answering(nn.Module):
     """What every network here has: `net` from features to logits, and log-softmax and KL after it.
 
     `forward(clip, shares)` or, with features computed before, `forward(features=..., shares=...)`. temperature: logits
-    are divided by
-    it outside of training; chosen on validation clips (`lib.words.training.calibrate`), not learned and not saved.
+    are divided by it outside of training; chosen on validation clips (`lib.words.training.calibrate`), not learned and
+    not saved.
     """
 
     temperature = 1.0

@@ -133,11 +133,9 @@ class TransferWords(Answering):
     others are frozen.
 
     What is frozen is part of `features`, because it gives the same for a clip in every epoch and can be computed once.
-    The head looks at
-    every window of the last stage, then at their mean and largest values over time. mixup acts in training mode, on the
-    features.
-    stage_rate and rate_decay: see `parameter_groups`; 1 and 1 for random weights. Call `freeze_groups(net,
-    net.groups(), net.opened())`.
+    The head looks at every window of the last stage, then at their mean and largest values over time. mixup acts in
+    training mode, on the features. stage_rate and rate_decay: see `parameter_groups`; 1 and 1 for random weights. Call
+    `freeze_groups(net, net.groups(), net.opened())`.
     """
 
     def __init__(self, backbone, words=30, open=0, width=256, dropout=0.4, mixup=0.0, stage_rate=0.2, rate_decay=0.5):

@@ -59,9 +59,8 @@ def mix(pool, plan, level_db=CLIP_DB):
 
 
 def place(wave, start):
-    """`wave` inside one second:
-
-    from `start` of the room that is left (0 to 1); of a longer one that part of a second.
+    """`wave` inside one second: from `start` of the room that is left (0 to 1); of a longer one that part of a
+    second.
     """
     room, out = SAMPLES - len(wave), np.zeros(SAMPLES, np.float32)
     if room < 0:
@@ -76,8 +75,8 @@ class Mixtures(torch.utils.data.Dataset):
     """`count` clips of `pool`: dicts of `clip` `(16000,)` and `shares` `(classes,)`.
 
     fresh: other clips in every epoch (`lib.training.fit` calls `set_epoch`), still decided by `seed` alone; else always
-    the same.
-    shift: seconds by which the whole clip is moved at most (what leaves on one side is lost). how: see `draw`.
+    the same. shift: seconds by which the whole clip is moved at most (what leaves on one side is lost). how: see
+    `draw`.
     """
 
     def __init__(self, pool, count, seed=0, fresh=False, shift=0.0, **how):

@@ -42,8 +42,7 @@ class WordNet(Answering):
     a Linear.
 
     ffts: FFT lengths, a picture each; from 1024 on fewer frames are computed, each shown 2 or 4 times. spec_augment,
-    colour, mixup, dropout:
-    act in training mode only. high: Hz, top of the mel bands (words here end at 4 kHz).
+    colour, mixup, dropout: act in training mode only. high: Hz, top of the mel bands (words here end at 4 kHz).
     """
 
     def __init__(

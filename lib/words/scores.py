@@ -114,9 +114,8 @@ def word_weights(shares, draws=1000, seed=0):
     counts.
 
     Clips share recordings, so drawing clips would pretend to far more evidence than 20 or 30 recordings hold. The
-    words' count is
-    that of a bootstrap (drawn with replacement); for clips of several words this is the pigeonhole bootstrap, Owen,
-    arXiv 0712.1111.
+    words' count is that of a bootstrap (drawn with replacement); for clips of several words this is the pigeonhole
+    bootstrap, Owen, arXiv 0712.1111.
     """
     there = np.asarray(shares) > 0
     present = np.flatnonzero(there.any(0))
@@ -177,9 +176,8 @@ def confusion(answers, shares):
 
 
 def most_confused(matrix, words, rows=5):
-    """The pairs with the most probability given to a word that was not said:
-
-    a DataFrame said, taken_for, probability.
+    """The pairs with the most probability given to a word that was not said: a DataFrame said, taken_for,
+    probability.
     """
     off = matrix * (1 - np.eye(len(matrix)))
     places = np.dstack(np.unravel_index(np.argsort(-off, axis=None), off.shape))[0][:rows]

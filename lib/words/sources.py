@@ -126,10 +126,9 @@ def load(source="auto", root=None, vocabulary="international", download=False):
     """A table of words (`COLUMNS`), split by speaker; `.attrs["words"]` is the ordered list of classes.
 
     source: debian (professional speakers of Debian packages; `vocabulary`: international, the 26 words of the spelling
-    alphabet and four
-    cognates as five voices say them in four languages, or digits, 0 to 9 in three languages by one voice each),
-    speech_commands (Google Speech Commands v0.01, a local copy in `root` or a download), auto: speech_commands
-    where `root` is given, else debian. Raises `WordsError`.
+    alphabet and four cognates as five voices say them in four languages, or digits, 0 to 9 in three languages by one
+    voice each), speech_commands (Google Speech Commands v0.01, a local copy in `root` or a download), auto:
+    speech_commands where `root` is given, else debian. Raises `WordsError`.
     """
     if source not in SOURCES:
         raise WordsError(f"unknown source {source!r}; known are: {', '.join(SOURCES)}")
@@ -181,10 +180,8 @@ def speech_commands(root=None, download=False):
     """Google Speech Commands v0.01 (30 words, about 1,900 people) through torchaudio, split by its own lists of files.
 
     root: the folder with one folder a word, or one above it; where it is missing, `download` fetches it (1.5 GB) into
-    `root`.
-    Recordings of your own in the same layout, `<word>/<speaker>_nohash_<number>.wav`, work too: without the lists,
-    speakers are
-    split 70 : 15 : 15. Warren, arXiv 1804.03209; CC BY 4.0.
+    `root`. Recordings of your own in the same layout, `<word>/<speaker>_nohash_<number>.wav`, work too: without the
+    lists, speakers are split 70 : 15 : 15. Warren, arXiv 1804.03209; CC BY 4.0.
     """
     from torchaudio.datasets import SPEECHCOMMANDS
 

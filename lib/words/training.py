@@ -115,10 +115,9 @@ def train_recipe(
     KL on Val.
 
     pools: `train`, `varied` and `val` (see `lib.words.sources.pool`). clips: heard in one epoch, the same for every
-    recipe; one that does
-    not draw new clips goes round through `fixed` of them. Val clips are the same for all, and choose a temperature for
-    each network.
-    A recipe that is `calibrated` has its epoch chosen by the KL at each epoch's own temperature.
+    recipe; one that does not draw new clips goes round through `fixed` of them. Val clips are the same for all, and
+    choose a temperature for each network. A recipe that is `calibrated` has its epoch chosen by the KL at each epoch's
+    own temperature.
     """
     own = pools["varied" if recipe["varied"] else "train"]
     data = Mixtures(
@@ -316,8 +315,8 @@ def ladder(rows, given, shares, words, part="test"):
     seeds' spread of it.
 
     Every network answers at the temperature that Val chose for it; the column is their mean. under_uniform, under_low,
-    under_high: how far
-    its KL is under that of the uniform guess on the same clips, as a share of it, and the paired interval.
+    under_high: how far its KL is under that of the uniform guess on the same clips, as a share of it, and the paired
+    interval.
 
     Where a recipe has several seeds, a row "<recipe>, ensemble of n" follows for the last from scratch and the last
     pretrained one.

@@ -1,6 +1,5 @@
-"""Made-up voices:
-
-the pitch goes where it is sent, the formants where they are sent, and names say whose voice it was.
+"""Made-up voices: the pitch goes where it is sent, the formants where they are sent, and names say whose voice it
+was.
 """
 
 import numpy as np

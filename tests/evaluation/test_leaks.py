@@ -1,6 +1,5 @@
-"""The demonstration of what a leak does:
-
-equal training sets but for the leak, and nothing asked that was trained on.
+"""The demonstration of what a leak does: equal training sets but for the leak, and nothing asked that was trained
+on.
 """
 
 import numpy as np

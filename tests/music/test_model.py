@@ -1,6 +1,5 @@
-"""The separator:
-
-shapes, the mask, one batch overfitted, freezing by groups, training that resumes, and what it costs.
+"""The separator: shapes, the mask, one batch overfitted, freezing by groups, training that resumes, and what it
+costs.
 """
 
 import json

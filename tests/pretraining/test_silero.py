@@ -58,9 +58,8 @@ class Model:
 
 @pytest.fixture
 def here(cache, monkeypatch):
-    """The folder of the cache, with six own voices;
-
-    what is said and the tables of vectors are in `Model` and `_model`.
+    """The folder of the cache, with six own voices; what is said and the tables of vectors are in `Model` and
+    `_model`.
     """
     monkeypatch.setattr(silero, "OWN", 6)
     monkeypatch.setattr(silero, "SHA256", hashlib.sha256(MODEL).hexdigest())
