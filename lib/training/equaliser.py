@@ -62,3 +62,18 @@ def fit_equaliser(model, data, items=64):
         est, target = (spectrum(wave / wave.square().mean().sqrt().clamp_min(1e-6))[0] for wave in (est, target))
         cross, power = cross + (target * est.conj()).sum(-1), power + est.abs().square().sum(-1)
     return Equalised(model, cross / (power + 1e-3 * power.mean())).eval()
+
+
+def fold(model, gains):
+    """Put the equaliser's gains into the mask layer of `model`, in place: its estimate is then equalised at no cost.
+
+    Each row of the mask's last Linear makes one frequency, and ReLU passes a positive factor on; so the size of each gain
+    goes in, and its phase is lost. A model to fine-tune in a place starts better from there. Returns the model.
+    """
+    layer, size = model.enh_model.separator.linear[0], torch.as_tensor(gains).abs()
+    if len(size) != layer.out_features:
+        raise ValueError(f"the model masks {layer.out_features} frequencies, the equaliser has {len(size)}.")
+    with torch.no_grad():
+        layer.weight.mul_(size[:, None].to(layer.weight))
+        layer.bias.mul_(size.to(layer.bias))
+    return model

@@ -7,8 +7,8 @@ from torch import nn
 
 from lib.losses import spectral_distance
 from lib.metrics import si_sdr
-from lib.models.convoifilter import ConVoiFilterOutput
-from lib.training.equaliser import fit_equaliser
+from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig, ConVoiFilterOutput
+from lib.training.equaliser import fit_equaliser, fold
 
 
 class Dull(nn.Module):
@@ -57,3 +57,20 @@ def test_what_lies_beyond_an_items_length_does_not_count():
     spoiled = torch.cat([wave[:, :4000], torch.ones(1, 4000)], dim=1)
     told = torch.tensor([4000])
     assert spectral_distance(spoiled, wave, told).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_folded_into_the_mask_layer_it_is_the_same_filter():
+    sizes = dict(adim=16, aheads=2, layers=1, linear_units=16, xvector_dim=8, xvector_channels=8, xvector_pool=8)
+    torch.manual_seed(0)
+    model = ConVoiFilter(ConVoiFilterConfig(**sizes, enh_chunk_size=0.5)).eval()
+    given = dict(mix=0.1 * torch.randn(1, 8000), enrollment=0.1 * torch.randn(1, 8000))
+    gains = np.linspace(0.5, 4.0, 257)
+    with torch.no_grad():
+        before = model(**given).est
+        after = fold(model, gains)(**given).est
+    window = torch.hann_window(512)
+    spectra = (torch.stft(wave, 512, 128, window=window, return_complex=True)[0, :, 8:-8] for wave in (before, after))
+    one, two = (part.abs().square().sum(-1).sqrt() for part in spectra)
+    assert torch.allclose(two / one, torch.tensor(gains, dtype=torch.float32), rtol=0.1)
+    with pytest.raises(ValueError, match="257 frequencies, the equaliser has 3"):
+        fold(model, np.ones(3))
