@@ -343,7 +343,7 @@ def _spectrogram_figure(waves, sr, n_fft, hop, columns, floor_db, width, row_hei
         rows,
         columns,
         figsize=(width, row_height * rows),
-        dpi=75,
+        dpi=90,
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -366,12 +366,12 @@ def _spectrogram_figure(waves, sr, n_fft, hop, columns, floor_db, width, row_hei
         axis.set_title(label, fontsize=9)
         axis.set_facecolor("black")
         axis.set_xlim(0.0, longest)
-        axis.tick_params(labelsize=7)
+        axis.tick_params(labelsize=8)
     figure.supxlabel("time (s)", fontsize=8)
     figure.supylabel("frequency (kHz)", fontsize=8)
     bar = figure.colorbar(image, ax=axes.ravel().tolist(), pad=0.01)
     bar.set_label("dB re loudest bin", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    bar.ax.tick_params(labelsize=8)
     plt.close(figure)
     return figure
 
