@@ -126,6 +126,8 @@ def build(voices, out, progress=True, workers=None, overwrite=False, **settings)
     if building.exists() and _key(building) != key:
         shutil.rmtree(building)
     building.mkdir(parents=True, exist_ok=True)
+    for half in building.rglob(".part-*"):  # of a build that was killed
+        half.unlink()
     record = dict(
         hash=key,
         settings=asdict(settings),

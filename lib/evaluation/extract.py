@@ -23,7 +23,7 @@ import torch
 
 from lib import audio
 from lib.evaluation import streams
-from lib.evaluation.presence import Presence, picture, rttm, verdict
+from lib.evaluation.presence import HOP, Presence, picture, rttm, verdict
 from lib.models.chunks import fade
 from lib.models.convoifilter import ConVoiFilter
 from lib.models.enrollment import checked, speech
@@ -35,6 +35,7 @@ OVERLAP = 0.1  # of a chunk: chapter 3 finds a quarter better by 0.1 dB, for a f
 BATCH = 4  # chunks at a time; more are no faster on a CPU
 ENROLLED = 60.0  # s of speech taken of the enrollments: more does not make a voice known better
 LOOKED_AT = 600.0  # s of each enrollment file that are searched for them
+LONG = 1800.0  # s from which on the timeline's windows no longer overlap, which takes half the time
 NOT_THERE = 3  # exit status of --require
 
 
@@ -133,8 +134,8 @@ def extract_file(mix, enrollments, out, model, overlap=OVERLAP, timeline=True, p
     """
     out, wanted = Path(out), enrollment(enrollments)
     device, workers = next(model.parameters()).device, 1
-    presence = Presence(wanted) if timeline else None
     seconds = streams.seconds_of(mix)
+    presence = Presence(wanted, hop=HOP * (1 + ((seconds or LONG) >= LONG))) if timeline else None
     if device.type == "cpu":  # a thread a chunk group keeps the cores busy, and waits for none that others use
         workers = max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))
     with _threads(1 if workers > 1 else None), torch.inference_mode():

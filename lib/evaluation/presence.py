@@ -31,10 +31,11 @@ GAP, SHORTEST = 5, 3  # frames: a shorter pause does not end a turn, a shorter t
 class Presence:
     """Listens to mixture and estimate, block by block, and says where the person was heard.
 
-    `similarities` `(windows,)`, one every 0.8 s; `mix_db` and `est_db` `(frames,)`, levels every 0.1 s in dBFS.
+    `similarities` `(windows,)`, one every `hop` samples; `mix_db` and `est_db` `(frames,)`, levels every 0.1 s in dBFS.
     """
 
-    def __init__(self, enrollment, batch=32):
+    def __init__(self, enrollment, batch=32, hop=HOP):
+        self.hop = hop
         self.encoder, self.batch, self._rest = backbone("resemblyzer"), batch, np.zeros((2, 0), np.float32)
         self._waiting, self._similarities, self._levels, self._sounding = np.zeros(0, np.float32), [], [], []
         enrollment = np.tile(enrollment, math.ceil(WINDOW / len(enrollment)))
@@ -56,11 +57,11 @@ class Presence:
         self._rest = both[:, whole:]
         self._levels.append(audio.rms_db(both[:, :whole].reshape(2, -1, FRAME)))
         self._waiting = np.concatenate([self._waiting, both[1, :whole]])
-        if last and (len(self._waiting) > WINDOW - HOP or not self._similarities):
-            self._waiting = np.pad(self._waiting, (0, -(len(self._waiting) - WINDOW) % HOP))
+        if last and (len(self._waiting) > WINDOW - self.hop or not self._similarities):
+            self._waiting = np.pad(self._waiting, (0, -(len(self._waiting) - WINDOW) % self.hop))
         if len(self._waiting) >= WINDOW:
-            windows = np.lib.stride_tricks.sliding_window_view(self._waiting, WINDOW)[::HOP]
-            self._waiting = self._waiting[len(windows) * HOP :]
+            windows = np.lib.stride_tricks.sliding_window_view(self._waiting, WINDOW)[:: self.hop]
+            self._waiting = self._waiting[len(windows) * self.hop :]
             sounding = audio.rms_db(windows) > QUIET_DB
             found = np.zeros(len(windows))
             if sounding.any():
@@ -98,7 +99,7 @@ class Presence:
     def frames(self):
         """Which frames of 0.1 s hold the person, `(frames,)` of bool."""
         est, found = self.est_db, self.similarities
-        centres = (np.arange(len(found)) * HOP + WINDOW / 2) / FRAME
+        centres = (np.arange(len(found)) * self.hop + WINDOW / 2) / FRAME
         sure = np.interp(np.arange(len(est)) + 0.5, centres, found) >= self.threshold
         if not sure.any():
             return sure
@@ -172,7 +173,11 @@ def picture(presence, title=""):
     above.fill_between(time, -90, est, color="tab:blue", alpha=0.7, label="what came out")
     above.set(ylim=(max(-90, min(mix.max(), -20) - 60), 0), ylabel="level (dBFS)", title=title)
     below.plot(
-        (np.arange(len(found)) * HOP + WINDOW / 2) / SR / unit, found, color="tab:blue", lw=1, label="similarity"
+        (np.arange(len(found)) * presence.hop + WINDOW / 2) / SR / unit,
+        found,
+        color="tab:blue",
+        lw=1,
+        label="similarity",
     )
     limit = presence.threshold if presence.there else SOMEWHERE
     below.axhline(limit, color="tab:red", ls="--", lw=1, label=f"threshold {limit:.2f}")

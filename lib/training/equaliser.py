@@ -67,8 +67,8 @@ def fit_equaliser(model, data, items=64):
 def fold(model, gains):
     """Put the equaliser's gains into the mask layer of `model`, in place: its estimate is then equalised at no cost.
 
-    Each row of the mask's last Linear makes one frequency, and ReLU passes a positive factor on; so the size of each gain
-    goes in, and its phase is lost. A model to fine-tune in a place starts better from there. Returns the model.
+    Each row of the mask's last Linear makes one frequency, and ReLU passes a positive factor on; so the size of each
+    gain goes in, and its phase is lost. A model to fine-tune in a place starts better from there. Returns the model.
     """
     layer, size = model.enh_model.separator.linear[0], torch.as_tensor(gains).abs()
     if len(size) != layer.out_features:
