@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lib import audio
+from lib.data.walk import sounds
+
 SR = 16000
-SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".g722"}
 SHARES = {"Train": (0.0, 0.8), "Val": (0.8, 0.9), "Test": (0.9, 1.0)}
 BY_FILE = 10  # from so many files on, a file belongs to one split; fewer files are cut along their time axis
 
@@ -66,12 +68,10 @@ def files(folder, root):
     Raises `ValueError` where there is none.
     """
     folder = Path(folder)
-    found = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    found = sounds(folder, error=ValueError).files
     if not found:
         raise ValueError(
-            f"{folder}: no audio file here or below; expected {', '.join(sorted(SUFFIXES))}. Check the path."
+            f"{folder}: no audio file here or below; expected {', '.join(sorted(audio.SUFFIXES))}. Check the path."
         )
     return [f"{root}/{path.relative_to(folder).as_posix()}" for path in found]
 

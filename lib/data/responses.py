@@ -3,17 +3,16 @@
 Responses are float32 `(taps,)` at 16 kHz, cut from just before the direct sound to where it has died away, peak 1.
 """
 
-from pathlib import Path
 
 import numpy as np
 
 from lib import audio
+from lib.data.walk import sounds
 
 SR = 16000
 LONGEST = 5.0  # s; a longer file is no response
 BEFORE = round(0.002 * SR)  # kept before the direct sound
 FLOOR_DB = -35.0  # below the peak: where a response is cut, unless its own noise ends it earlier
-SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".m4a"}
 
 
 class ResponseError(ValueError):
@@ -24,7 +23,7 @@ def read_responses(folder):
     """Name of file -> response, of every audio file in `folder`; with a `sweep.wav`, the others are recordings of
     it.
     """
-    files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    files = sounds(folder, below=False, error=ResponseError).files
     sweep = next((path for path in files if path.stem.lower() == "sweep"), None)
     played = audio.read(sweep, SR) if sweep else None
     return {path.name: _response(path, played) for path in files if path != sweep}

@@ -23,7 +23,7 @@ import torch
 
 from lib import audio
 from lib.evaluation import streams
-from lib.evaluation.presence import HOP, Presence, picture, rttm, verdict
+from lib.evaluation.presence import HOP, WINDOW, Presence, picture, rttm, verdict
 from lib.models.chunks import fade
 from lib.models.convoifilter import ConVoiFilter
 from lib.models.enrollment import checked, speech
@@ -126,16 +126,16 @@ def _ahead(pool, run, groups, workers):
         yield heard, job.result()
 
 
-def extract_file(mix, enrollments, out, model, overlap=OVERLAP, timeline=True, progress=True):
-    """Write the person of `enrollments` (paths) in the recording `mix` to `out` (wav or flac); returns `Presence`.
+def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progress=True):
+    """Write the person of the enrollment `wanted` `(samples,)` in the file `mix` to `out` (wav or flac).
 
-    timeline: whether to judge where the person is and to write `.rttm` and `.png` beside `out`; without it None comes
-    back. Raises `AudioError` and ValueError, one sentence each.
+    timeline: whether to judge where the person is and to write `.rttm` and `.png` beside `out`; returned is the `Presence`,
+    without it None. Raises `AudioError` and ValueError, one sentence each.
     """
-    out, wanted = Path(out), enrollment(enrollments)
-    device, workers = next(model.parameters()).device, 1
+    out, device, workers = Path(out), next(model.parameters()).device, 1
     seconds = streams.seconds_of(mix)
-    presence = Presence(wanted, hop=HOP * (1 + ((seconds or LONG) >= LONG))) if timeline else None
+    hop = HOP if seconds and seconds < LONG else WINDOW
+    presence = Presence(wanted, hop=hop) if timeline else None
     if device.type == "cpu":  # a thread a chunk group keeps the cores busy, and waits for none that others use
         workers = max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))
     with _threads(1 if workers > 1 else None), torch.inference_mode():
@@ -221,7 +221,9 @@ def main(given=None):
         check_out(out, [asked.mix, *asked.enrollment], asked.overwrite, not asked.no_timeline)
         for path in (asked.mix, *asked.enrollment):
             audio.check_file(Path(path).expanduser())
-        presence = extract_file(asked.mix, asked.enrollment, out, load(asked.model), timeline=not asked.no_timeline)
+        presence = write_voice(
+            asked.mix, enrollment(asked.enrollment), out, load(asked.model), timeline=not asked.no_timeline
+        )
     except (ValueError, OSError) as error:  # AudioError, CheckpointError and RunError are ValueErrors
         print(f"{error}", file=sys.stderr)
         return 1
