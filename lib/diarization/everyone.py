@@ -1,6 +1,6 @@
 """A file a person, without any enrollment: `python -m lib.diarization.everyone MIX [-o FOLDER] [--people N]`.
 
-Chapter 4's pipeline finds who speaks when. The longest stretches in which each person talks alone become the enrollment,
+Chapter 4's pipeline finds who speaks when. The longest stretches in which each person talks alone are the enrollment,
 and each is extracted as `lib.evaluation.extract` does it: `FOLDER/<name>.wav` with a timeline, and `FOLDER/who.rttm`,
 what the pipeline found. Finding who speaks needs the whole recording in memory: 230 MB an hour, and several times that
 while it works.

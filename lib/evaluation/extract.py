@@ -129,8 +129,8 @@ def _ahead(pool, run, groups, workers):
 def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progress=True):
     """Write the person of the enrollment `wanted` `(samples,)` in the file `mix` to `out` (wav or flac).
 
-    timeline: whether to judge where the person is and to write `.rttm` and `.png` beside `out`; returned is the `Presence`,
-    without it None. Raises `AudioError` and ValueError, one sentence each.
+    timeline: whether to judge where the person is and to write `.rttm` and `.png` beside `out`. Returns the `Presence`,
+    without a timeline None. Raises `AudioError` and ValueError, one sentence each.
     """
     out, device, workers = Path(out), next(model.parameters()).device, 1
     seconds = streams.seconds_of(mix)
