@@ -1,8 +1,8 @@
 """From which similarity on the wanted person counts as heard: `python -m lib.evaluation.thresholds` (about 8 minutes).
 
 Talks of a minute are made of two people of a split, who take turns and sometimes talk at once, in faint noise. Each is
-extracted for both people and for a third one who is not there. A window's threshold is where misses and false alarms
-are equal on Val (`eer_threshold`); that of a recording is the highest, rounded down, that misses nobody there
+extracted for both people and for a third one who is not there. A window's threshold is about where misses and false
+alarms are equal on Val (`eer_threshold`); that of a recording lies 0.03 under the lowest of those who are there
 (`lowest_yes`), because a voice called absent is the worse error. How often both err is counted on Test. Written is
 `results/extract_thresholds.csv`; the two thresholds stand in `lib.evaluation.presence`.
 """
