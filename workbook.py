@@ -678,10 +678,16 @@ def lab(arguments, here=False):
 
 
 def extract(arguments, here=False):
-    """`python -m lib.evaluation.extract` with these arguments, in the folder that the caller is in."""
+    """`python -m lib.evaluation.extract` with these arguments, in the folder that the caller is in.
+
+    With `--everyone` no enrollment is given: `python -m lib.diarization.everyone` finds who speaks, a file a person.
+    """
     python = set_up(here, CORE)
     # -P: a folder named lib where the caller is must not be taken for this one
-    return call(python, "-P", "-m", "lib.evaluation.extract", *arguments, cwd=None, PYTHONPATH=str(ROOT))
+    everyone = "--everyone" in arguments
+    arguments = [argument for argument in arguments if argument != "--everyone"]
+    module = "lib.diarization.everyone" if everyone else "lib.evaluation.extract"
+    return call(python, "-P", "-m", module, *arguments, cwd=None, PYTHONPATH=str(ROOT))
 
 
 # --- the cell for Google Colab

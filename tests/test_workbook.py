@@ -412,6 +412,12 @@ def test_extract_passes_all_on_and_stays_in_the_callers_folder(started):
     assert options["cwd"] is None and options["env"]["PYTHONPATH"] == str(ROOT)
 
 
+def test_everyone_goes_to_the_chapter_that_finds_who_speaks(started):
+    assert workbook.main(["extract", "talk.wav", "--everyone", "-o", "out", "--here"]) == 0
+    command = started[-1][0] if isinstance(started[-1], tuple) else started[-1]
+    assert command[:4] == ["python", "-P", "-m", "lib.diarization.everyone"] and "--everyone" not in command
+
+
 def test_waiting_threads_sleep_unless_the_caller_says_otherwise(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     assert workbook.environment("python")["OMP_WAIT_POLICY"] == "PASSIVE"
