@@ -530,9 +530,9 @@ def closing_table(path, since):
         return []
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    lines = ["".join([" " * 12, *(f"{title:>11}" for title in COLUMNS.values())])]
+    lines = ["".join([" " * 23, *(f"{title:>11}" for title in COLUMNS.values())])]
     for row in rows:
-        lines.append(f"{row.get('system', ''):12}" + "".join(f"{as_text(row.get(name), name):>11}" for name in COLUMNS))
+        lines.append(f"{row.get('system', ''):23}" + "".join(f"{as_text(row.get(name), name):>11}" for name in COLUMNS))
     return lines
 
 

@@ -10,6 +10,7 @@ import struct
 import warnings
 
 import pytest
+import torch
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import given, settings, strategies as st  # noqa: E402
@@ -22,6 +23,13 @@ from lib.diarization import rttm  # noqa: E402
 from lib.models.checkpoint import CheckpointError, read_checkpoint  # noqa: E402
 from lib.models.convoifilter import ConVoiFilterConfig  # noqa: E402
 from lib.words.clips import WordsError, read_answers  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def subnormal_numbers():
+    """Training switches them off for its whole process, and hypothesis draws them."""
+    torch.set_flush_denormal(False)
+
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 60))
 FEW = settings(

@@ -6,6 +6,7 @@ All of it works on a folder brought ready-made too, with less to tell where ther
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib import audio
@@ -90,7 +91,7 @@ def take_apart(folder, split, index):
     waves |= {f"interferer ({name})": wave for name, wave in zip(row["interferers"], made["interferers"])}
     if row["background"] != "none":
         waves[f"background ({row['background']})"] = made["noise"]
-    if made["heard"] is not made["target"]:
+    if not np.array_equal(made["heard"], made["target"]):  # a place lies between the two
         waves["target, as the microphone hears it"] = made["heard"]
     return {**waves, f"target ({row['speaker']})": made["target"]}
 

@@ -3,7 +3,6 @@
 Responses are float32 `(taps,)` at 16 kHz, cut from just before the direct sound to where it has died away, peak 1.
 """
 
-
 import numpy as np
 
 from lib import audio

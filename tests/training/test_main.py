@@ -48,7 +48,7 @@ def settings_file(tmp_path_factory):
             for folder, name, wave in (
                 ("Clean", "clean", clean),
                 ("Mix", "mix", clean + 0.1 * rng.standard_normal(8000)),
-                ("Target", "enrollment", 0.1 * rng.standard_normal(8000)),
+                ("Target", "enrollment", 0.1 * rng.standard_normal(16000)),
             ):
                 path = place / "Dataset" / f"{split}_Dataset" / folder / f"{name}_{i:06d}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
