@@ -301,7 +301,8 @@ def test_a_chapter_killed_from_outside_is_told_from_one_that_failed(tmp_path):
 def test_the_closing_table_shows_only_what_this_run_wrote(tmp_path):
     path = tmp_path / "summary.csv"
     path.write_text(
-        "system,si_sdr,si_sdri,pesq,estoi,share_over_1_db,rtf\nmixture,-1.234,0,1.2,nan,,\nstarter,2.1,3.3,1.4,0.6,0.731,0.1\n"
+        "system,si_sdr,si_sdri,pesq,estoi,share_over_1_db,rtf\n"
+        "mixture,-1.234,0,1.2,nan,,\nstarter,2.1,3.3,1.4,0.6,0.731,0.1\n"
     )
     header, mixture, starter = workbook.closing_table(path, since=time.time() - 5)
     assert header.split()[:2] == ["SI-SDR", "SI-SDRi"]

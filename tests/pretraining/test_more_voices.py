@@ -69,7 +69,8 @@ def test_a_package_with_such_files_becomes_a_table_of_voices(cache, tmp_path):
     )
     table = tmp_path / "table.csv"
     table.write_text(
-        "speaker,package,pattern,language,sex,licence,split,note\njoe,game,*/queen.1c/[0-9][0-9]????J*.mp3,en,M,CC0,Train,\n"
+        "speaker,package,pattern,language,sex,licence,split,note\n"
+        "joe,game,*/queen.1c/[0-9][0-9]????J*.mp3,en,M,CC0,Train,\n"
         "lola,game,*/queen.1c/02????P*.mp3,en,F,CC0,Train,\nvux,game,*/vux/*.ogg,en,M,CC0,Train,\n"
     )
     found = debian.load(progress=False, table=table, workers=1)
