@@ -191,12 +191,18 @@ def _from_folder(folder):
             f"{folder}: no noise/ with recordings. Record the place without talk for half a minute or more."
         )
     measured = responses_of(folder)
+    if measured:
+        times, ratios = zip(
+            *((rooms.reverberation_time(one, SR), rooms.direct_to_reverberant(one, SR)) for one in measured.values())
+        )
+        made.append(
+            f"{len(measured)} response(s), RT60 {np.median(times):.2f} s, direct over reverberant sound"
+            f" {np.median(ratios):.1f} dB (medians)"
+        )
     if len(measured) < FEW:
         if measured and "rt60" not in values:
-            values["rt60"] = round(
-                float(np.median([rooms.reverberation_time(one, SR) for one in measured.values()])), 3
-            )
-            made.append(f"{len(measured)} response(s): their RT60, {values['rt60']:g} s, shapes a simulated room")
+            values["rt60"] = round(float(np.median(times)), 3)
+            made.append(f"fewer than {FEW} responses: their RT60 shapes a simulated room")
         else:
             made.append(f"fewer than {FEW} responses: the room is simulated")
     usual = dict(interferers=(1, 2), sir_db=(0.0, 6.0), snr_db=(3.0, 12.0), background_share=1.0, folder_share=1.0)
