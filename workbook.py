@@ -612,20 +612,10 @@ def not_run(report):
     return sorted(on_disk - notebooks_run(report))
 
 
-def pytest_collection_modifyitems(items):
-    """Keep the notebooks on one of several workers, in their order. pytest calls this, for `-p workbook` (see `test`).
-
-    Later chapters read what earlier ones made, and beside each other both would make it.
-    """
-    for item in items:
-        if item.path.suffix == ".ipynb":
-            item.add_marker("xdist_group")
-
-
 def workers():
-    """pytest's options for as many processes as pay: two at most, as notebooks use several cores themselves."""
+    """pytest's options for as many processes as pay in the tests of lib: two at most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ["-n", "2", "--dist", "loadgroup"] if cores > 1 else []
+    return ["-n", "2"] if cores > 1 else []
 
 
 def check_style(python):
@@ -638,18 +628,19 @@ def check_style(python):
 
 
 def test(here=False):
-    """The style of the code, then tests of lib and every notebook in one call of pytest.
+    """The style of the code, the tests of lib, then every notebook in order, as later chapters read what earlier made.
 
-    Returns its exit code, or 1 where ruff found something or a notebook did not run.
+    Returns pytest's exit code, or 1 where ruff found something or a notebook did not run.
     """
     python = set_up(here)
     check_style(python)
     if not fetch_voices(python):
         print("The voices could not be fetched; what needs them will fail below.", flush=True)
+    code = call(python, "-m", "pytest", *workers(), "tests")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        what = ["tests", "--nbmake", "notebooks", f"--nbmake-timeout={SECONDS_A_CELL}", f"--junitxml={report}"]
-        code = call(python, "-m", "pytest", "-p", "workbook", *workers(), *what)
+        what = ["--nbmake", "notebooks", f"--nbmake-timeout={SECONDS_A_CELL}", f"--junitxml={report}"]
+        code = call(python, "-m", "pytest", *what) or code
         if not report.exists():
             return code or 1
         missing = not_run(report)

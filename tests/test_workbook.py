@@ -323,8 +323,10 @@ def write_report(path, *names, skipped=()):
     Path(path).write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
 
 
-def fake_pytest(monkeypatch, code, *names, skipped=()):
+def fake_pytest(monkeypatch, code, *names, skipped=(), of_lib=0):
     def call(python, *arguments, **_):
+        if "tests" in arguments:
+            return of_lib
         report = next(word for word in arguments if word.startswith("--junitxml=")).removeprefix("--junitxml=")
         write_report(report, *names, skipped=skipped)
         return code
@@ -343,6 +345,8 @@ def test_all_notebooks_ran(place, monkeypatch):
 def test_pytest_exit_code_is_passed_on(place, monkeypatch):
     fake_pytest(monkeypatch, 3, "01_first.ipynb", "02_second.ipynb")
     assert workbook.main(["test"]) == 3
+    fake_pytest(monkeypatch, 0, "01_first.ipynb", "02_second.ipynb", of_lib=1)
+    assert workbook.main(["test"]) == 1  # the tests of lib failed, the notebooks did not
 
 
 @pytest.mark.parametrize(
