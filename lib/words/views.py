@@ -237,7 +237,10 @@ def mixed(pool, names, levels_db, answer, starts=None):
     )
     clip, _, shares = mix(pool, plan)
     figure = clip_view(clip, pool.words, shares, answer(clip))
-    return HTML(listening.players(parts_of(pool, plan), SR).data + listening._picture_html(_png(figure)))
+    return HTML(
+        listening.players(parts_of(pool, plan), SR).data
+        + listening._picture_html(_png(figure), "The mixture and the shares of its words")
+    )
 
 
 def mix_your_own(pool, answer, start=("kilo", "romeo", "tango")):
