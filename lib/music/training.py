@@ -96,7 +96,7 @@ def with_and_without_remixing(songs, out, seeds=(0,), seconds_scored=20.0, targe
                 )
                 rows.append(
                     dict(
-                        fit=name,
+                        training=name,
                         seed=seed,
                         val_loss=best["val_loss"],
                         val_si_sdri=best["val_si_sdri"],
