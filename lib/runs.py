@@ -49,6 +49,15 @@ def place(path):
         raise RunError(f"{text}: the home folder in it is not known here. Write the path in full.") from error
 
 
+def check_paths(**given):
+    """Raises `RunError` for the first path parameter that was given and is not there: said at a notebook's start, not
+    after minutes of work.
+    """
+    for name, path in given.items():
+        if path and not place(path).exists():
+            raise RunError(f"{name}: {place(path)}: no such file or folder. Correct the parameter `{name}`.")
+
+
 def fingerprint(module):
     """A short number of a module's weights and buffers: equal only for equal ones (what cached features are filed
     under).

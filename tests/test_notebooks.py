@@ -128,3 +128,15 @@ def test_no_path_of_the_machine_it_was_run_on(notebook):
                 f"{text[max(0, found.start() - 40) : found.end() + 60]!r} under {source(cell).splitlines()[0]!r}"
             )
     assert "papermill" not in notebook["metadata"], "papermill's metadata names files of the machine; remove it"
+
+
+def test_no_cell_takes_an_imported_name_for_something_else(notebook):
+    """`backbones = pd.DataFrame(...)` after `from lib import backbones` breaks a cell further down."""
+    imported, taken = set(), []
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(source(cell))):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                imported |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in imported:
+                taken.append(node.id)
+    assert not taken

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.runs import ROOT, RunError, place
+from lib.runs import ROOT, RunError, check_paths, place
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,9 @@ def test_relative_to_the_project_home_expanded_text_kept(given, wanted, monkeypa
 def test_what_is_no_path_is_said(given):
     with pytest.raises(RunError, match=r"is no path|is not known here"):
         place(given)
+
+
+def test_a_path_parameter_that_is_not_there_is_named_at_once(tmp_path):
+    check_paths(song="", root=None, data=str(tmp_path))
+    with pytest.raises(RunError, match=r"song: .*nowhere\.wav: no such file or folder"):
+        check_paths(root=str(tmp_path), song="data/nowhere.wav")

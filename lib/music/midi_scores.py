@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from lib import audio, extras
 from lib.data import cache_dir, debian
-from lib.runs import write_text
+from lib.runs import place, write_text
 
 with extras():
     import mido
@@ -51,7 +51,7 @@ def load(root=None, least_seconds=40.0, least_notes=40):
     of notes. Scores
     with one `group` share phrases and belong into one split. Raises `ScoreError`.
     """
-    paths = sorted(Path(root).expanduser().rglob("*.mid")) if root else _from_packages()
+    paths = sorted(place(root).rglob("*.mid")) if root else _from_packages()
     if root and not paths:
         raise ScoreError(
             f"{root}: no .mid file here or below. Give the folder of your MIDI songs, or none for those of the"
@@ -202,7 +202,7 @@ def soundfont(path=""):
     if not path:
         found = importlib.util.find_spec("pretty_midi")
         path = Path(found.origin).with_name("TimGM6mb.sf2") if found else Path("TimGM6mb.sf2")
-    path = Path(path).expanduser()
+    path = place(path)
     if not path.is_file():
         raise ScoreError(
             f"{path}: no such SoundFont. Install pretty_midi, which carries one (pip install -r"

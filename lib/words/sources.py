@@ -13,6 +13,7 @@ import pandas as pd
 
 from lib import audio, extras
 from lib.data import debian, splits, voice_making, voices
+from lib.runs import place
 
 SR = 16000
 COLUMNS = ["word", "speaker", "path", "split", "language", "licence"]
@@ -189,7 +190,7 @@ def speech_commands(root=None, download=False):
         raise WordsError(
             "speech_commands needs root=<folder of a local copy>, or download=True to fetch it (1.5 GB, network)."
         )
-    root = Path(root).expanduser() if root else debian.cache_dir()
+    root = place(root) if root else debian.cache_dir()
     folder = _archive(root)
     if folder is None and not download:
         raise WordsError(
