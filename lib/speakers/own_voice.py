@@ -2,39 +2,15 @@
 kHz.
 """
 
-import html
 import time
 
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import HTML, display
 
 from lib import listening
 from lib.speakers import clips as speakers
 from lib.speakers.training import add_person, features
-
-RECORDER = """<button id="rec">record</button> <button id="end" disabled>stop</button> <span id="kept"></span><script>
-(() => { let box, parts = [], count = 0; const get = id => document.getElementById(id);
-get('rec').onclick = async () => { try { const mic = await navigator.mediaDevices.getUserMedia({audio: true});
-  box = new MediaRecorder(mic); parts = []; box.ondataavailable = e => parts.push(e.data);
-  box.onstop = () => { mic.getTracks().forEach(t => t.stop()); const a = document.createElement('a');
-    a.href = URL.createObjectURL(new Blob(parts, {type: box.mimeType}));
-    a.textContent = a.download = `me_${++count}.webm`;
-    get('kept').append(a, ' '); a.click(); };
-  box.start(); get('rec').disabled = true; get('end').disabled = false; }
-  catch (error) { get('kept').textContent =
-    'No microphone here (' + error.name + '): record with any other program and upload.'; } };
-get('end').onclick = () => { box.stop(); get('rec').disabled = false; get('end').disabled = true; }; })();
-</script>"""
-
-
-def recorder():
-    """Two buttons that record from the browser's microphone and save each clip as a file, to be uploaded below.
-
-    Nothing is sent anywhere.
-    """
-    return HTML(RECORDER)
 
 
 class Newcomer:
@@ -74,28 +50,13 @@ class Newcomer:
         )
 
 
-def upload_clips(learn, accept=".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"):
-    """A field for several files and a button that displays what `learn(clips)` returns, for clips `(n, samples)` cut
-    from all files.
+def upload_clips(learn):
+    """A field for several files, a recorder, and a button that displays what `learn(clips)` returns, for clips
+    `(n, samples)` cut from all of them.
     """
-    import ipywidgets
-
-    field = ipywidgets.FileUpload(accept=accept, multiple=True, description="clips")
-    button, output = ipywidgets.Button(description="learn", button_style="primary"), ipywidgets.Output()
-
-    def on_click(_):
-        output.clear_output()
-        with output:
-            try:
-                if not field.value:
-                    raise speakers.SpeakersError("choose at least two files of your voice, a second or longer each.")
-                waves = {name: listening.read_bytes(content, name) for content, name in listening.uploads(field)}
-                display(learn(speakers.clips_of_waves(waves)))
-            except ValueError as error:
-                display(HTML(f"<p><b>This does not work:</b> {html.escape(str(error))}</p>"))
-
-    button.on_click(on_click)
-    display(ipywidgets.HBox([field, button]), output)
+    listening.upload(
+        lambda waves: learn(speakers.clips_of_waves(waves)), "clips of your voice", press="learn", several=True
+    )
 
 
 def taught_and_asked(clips):

@@ -7,7 +7,7 @@ import html
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import HTML, display
+from IPython.display import HTML
 
 from lib import listening
 from lib.plots import COLOURS, DPI
@@ -239,7 +239,7 @@ def mixed(pool, names, levels_db, answer, starts=None):
     figure = clip_view(clip, pool.words, shares, answer(clip))
     return HTML(
         listening.players(parts_of(pool, plan), SR).data
-        + listening._picture_html(_png(figure), "The mixture and the shares of its words")
+        + listening.picture_html(_png(figure), "The mixture and the shares of its words")
     )
 
 
@@ -252,10 +252,14 @@ def mix_your_own(pool, answer, start=("kilo", "romeo", "tango")):
     said = [pool.words[k] for k in sorted(set(pool.word))]
     start = [name for name in start if name in said] or said[:3]
     chooser = ipywidgets.SelectMultiple(options=said, value=tuple(start), rows=8, description="words")
-    sliders = [ipywidgets.FloatSlider(0, min=-12, max=12, step=1, description=f"word {k + 1} (dB)") for k in range(4)]
+    sliders = [ipywidgets.FloatSlider(0, min=-12, max=12, step=1, continuous_update=False) for _ in range(4)]
+    output = ipywidgets.Output()
 
     def view():
         names = list(chooser.value)
+        for number, slider in enumerate(sliders):
+            slider.layout.visibility = "visible" if number < len(names) else "hidden"
+            slider.description = f"{names[number]} (dB)" if number < len(names) else ""
         if not 1 <= len(names) <= 4:
             return HTML(f"<p>{len(names)} words are chosen; choose one to four (Ctrl or Shift for several).</p>")
         try:
@@ -264,10 +268,14 @@ def mix_your_own(pool, answer, start=("kilo", "romeo", "tango")):
             return HTML(f"<p><b>This does not work:</b> {html.escape(str(error))}</p>")
 
     for control in (chooser, *sliders):
-        control.observe(lambda _: handle.update(view()), names="value")
-    display(ipywidgets.HBox([chooser, ipywidgets.VBox(sliders)]))
-    display(HTML("<p>Stored here: one mixture. In a running notebook the list and the sliders make others.</p>"))
-    handle = display(view(), display_id=True)
+        control.observe(lambda _: listening.put(output, view()), names="value")
+    shown = view()
+    listening.put(output, shown)
+    listening.alive(
+        ipywidgets.HBox([chooser, ipywidgets.VBox(sliders)]),
+        "<p>Stored here: one mixture. In a running notebook a list of words and a slider a word make others.</p>",
+    )
+    listening.alive(output, shown.data)
 
 
 def _png(figure):
