@@ -18,10 +18,7 @@ SUFFIXES = (  # what `read` takes; a walk through a folder of recordings passes 
     *(".w64", ".rf64", ".mp4", ".mka", ".mkv", ".mov", ".3gp", ".amr", ".wma", ".ac3", ".g722", ".gsm"),
 )
 CANCEL_DB = 12.0  # a mean so far below the loudest channel: the channels cancel (a silent second one costs 6 dB)
-LOUD, TOO_LOUD = (
-    4.0,
-    100.0,
-)  # peaks from which a wave is said to be loud, and is refused: integers that were not divided
+LOUD, TOO_LOUD = 4.0, 100.0  # peaks from which a wave is said to be loud, and is refused: integers not divided
 STREAMED = 0x7FFFF000  # sizes from here on (and 0) stand in headers of streams, which were written without knowing
 SLACK = 64  # bytes that a header may announce too many
 
@@ -49,6 +46,8 @@ def read_channels(path):
         wave, rate = soundfile.read(source, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError:
         wave, rate = _read_av(path, source)
+    except (MemoryError, ValueError) as error:  # room for all samples that the header announces is made beforehand
+        raise AudioError(f"{path}: its header announces more samples than memory holds. Export it again.") from error
     if wave.shape[0] == 0:
         raise AudioError(f"{path}: the file holds no audio samples. Copy or record it again.")
     return wave, rate
@@ -72,8 +71,12 @@ def check_file(path):
         raise AudioError(f"{path}: the file is empty (0 bytes). Copy or record it again.")
     try:
         cut_off = _cut_off(path)
-    except struct.error:  # a header that ends within itself: the decoder says what is wrong with it
-        return
+    except PermissionError as error:
+        raise AudioError(
+            f"{path}: may not be read. Change its permissions, or copy it to a folder of yours."
+        ) from error
+    except (struct.error, OSError, ValueError):  # a header that ends within itself, or points at no place of a file
+        return  # the decoder says what is wrong with it
     if cut_off:
         raise AudioError(f"{path}: {cut_off}: the copy or download broke off. Copy it again.")
 

@@ -5,9 +5,8 @@ Waves are float32 in [-1, 1] at 16 kHz; arguments come as `(est, ref)`. `si_sdr`
 the last axis, in dB, higher is better; the others take one wave `(samples,)`.
 
 The rule for silence. A silent *reference* has no ratio to compare with: NaN. A silent *estimate* gets the worst value
-there is:
--60 dB (`FLOOR_DB`), PESQ 1, ESTOI 0, similarity 0. So a system that answers with silence is counted, and counted as
-bad.
+there is: -60 dB (`FLOOR_DB`), PESQ 1, ESTOI 0, similarity 0. So a system that answers with silence is counted, and
+counted as bad.
 """
 
 import contextlib
@@ -22,19 +21,12 @@ import torch
 from lib import audio
 
 SR = 16000  # Hz; PESQ in wide band, DNSMOS and the speaker encoder are defined at this rate
-FLOOR_DB, CEILING_DB = (
-    -60.0,
-    100.0,
-)  # ratios are kept within these, so that one silent estimate does not make a mean infinite
+FLOOR_DB, CEILING_DB = -60.0, 100.0  # ratios are kept within these: one silent estimate makes no mean infinite
 SILENT_POWER = 1e-20  # mean power (-200 dBFS) below which only rounding is left
-TOO_SHORT_FOR_STOI = (
-    1e-5  # what pystoi returns, with a warning, for too few frames with speech: it would read like a bad score
-)
+TOO_SHORT_FOR_STOI = 1e-5  # what pystoi returns for too few frames with speech: it would read like a bad score
 PESQ_WINDOW = 16  # s: at most 40 utterances, each with its pause of at least 0.4 s
 ENCODER_LOCK = threading.Lock()  # the number of threads is the process's, so one at a time changes it
-SDR_DIAGONAL = (
-    1e-10  # added to the diagonal of the system that finds the filter: for a pure tone it would have no single solution
-)
+SDR_DIAGONAL = 1e-10  # added to the diagonal of the system of the filter: a pure tone has no single solution
 SDR_TAPS = 512  # length of the distortion filter that BSS Eval forgives
 
 
@@ -42,9 +34,8 @@ def si_sdr(est, ref):
     """Scale-invariant signal-to-distortion ratio in dB over the last axis, both waves made zero-mean first.
 
     est, ref: numpy or torch `(..., samples)` of one shape; returns `(...)` of the same library, computed in double
-    precision and
-    kept within -60 and 100 dB. Silence: see the module. Raises ValueError for unequal shapes, no samples, or NaN among
-    them.
+    precision and kept within -60 and 100 dB. Silence: see the module. Raises ValueError for unequal shapes, no samples,
+    or NaN among them.
     Source: Le Roux et al., "SDR - half-baked or well done?", arXiv 1811.02508.
     """
     est, ref, back = _pair(est, ref)
@@ -66,8 +57,7 @@ def sdr(est, ref):
     forgiven.
 
     Arguments, errors and silence as in `si_sdr`, but the mean is left in, as BSS Eval does. Sources: Vincent et al.,
-    IEEE TASLP
-    14(4), 2006; computed by fast_bss_eval (Scheibler, arXiv 2110.06440).
+    IEEE TASLP 14(4), 2006; computed by fast_bss_eval (Scheibler, arXiv 2110.06440).
     """
     import fast_bss_eval
 
@@ -114,9 +104,9 @@ def _pesq_of(est, ref):
         return float("nan")
     if _silent(est):
         return 1.0
-    loudest = max(np.abs(est).max(), np.abs(ref).max(), 1e-30)  # brought to full scale: PESQ does not hear the level
+    est, ref = (wave / np.abs(wave).max() for wave in (est, ref))  # to full scale: PESQ does not hear the level
     try:
-        return float(pesq.pesq(SR, ref / loudest, est / loudest, "wb"))
+        return float(pesq.pesq(SR, ref, est, "wb"))
     except (pesq.NoUtterancesError, ZeroDivisionError):  # nothing in the reference that PESQ takes for speech
         return float("nan")
 
@@ -125,9 +115,8 @@ def estoi(est, ref, sr=SR):
     """Extended short-time objective intelligibility, up to 1: how well `est` `(samples,)` would be understood.
 
     Source: Jensen and Taal, IEEE TASLP 24(11), 2016, by the package pystoi. Silence: NaN for the reference, 0 for the
-    estimate;
-    NaN where the reference has less than 0.4 s of speech. Raises ValueError for another rate than 16 kHz or unequal
-    shapes.
+    estimate; NaN where the reference has less than 0.4 s of speech. Raises ValueError for another rate than 16 kHz or
+    unequal shapes.
     """
     import pystoi
 
@@ -136,6 +125,8 @@ def estoi(est, ref, sr=SR):
         return float("nan")
     if _silent(est):
         return 0.0
+    if len(ref) < SR // 4:  # too little for pystoi's 30 frames, and below one of them it stops
+        return float("nan")
     score = float(pystoi.stoi(ref, est, sr, extended=True))
     return float("nan") if score == TOO_SHORT_FOR_STOI else score
 
@@ -166,8 +157,8 @@ def similarity(est, enrollment, sr=SR, embedded=None):
     estimate.
     Source: Wan et al., arXiv 1710.10467, weights that come with the package resemblyzer.
     """
-    est, enrollment = (_numpy(wave) for wave in (est, enrollment))
     _check_rate(sr, "the speaker encoder")
+    est, enrollment = (_one_wave(wave, "the speaker encoder") for wave in (est, enrollment))
     if _silent(enrollment):
         return float("nan")
     if _silent(est):
@@ -179,9 +170,9 @@ def voice_embedding(wave):
     """Resemblyzer's embedding `(256,)` of `wave` `(samples,)` at 16 kHz, of length 1; the wave is brought to -30 dBFS
     first.
     """
-    encoder = _voice_encoder()
+    encoder, wave = _voice_encoder(), _one_wave(wave, "the speaker encoder")
     with ENCODER_LOCK, one_thread():
-        return encoder.embed_utterance(audio.set_level(_numpy(wave), -30.0))
+        return encoder.embed_utterance(audio.set_level(wave, -30.0))
 
 
 @contextlib.contextmanager
@@ -307,6 +298,13 @@ def _numpy(wave):
 def _check_rate(sr, who):
     if sr != SR:
         raise ValueError(f"{who} works at {SR} Hz; got {sr} Hz. Resample with lib.audio.resample first.")
+
+
+def _one_wave(wave, who):
+    wave = _numpy(wave)
+    if wave.ndim != 1 or not np.isfinite(wave).all():
+        raise ValueError(f"{who} takes a wave (samples,) of finite numbers; got {wave.shape}, or NaN in it.")
+    return wave
 
 
 def _waves(est, ref, sr, who):

@@ -134,3 +134,26 @@ def test_what_is_no_recording_is_named_without_a_code(tmp_path, make, said):
     with pytest.raises(audio.AudioError, match=rf"a.wav: {said}") as raised:
         audio.read(tmp_path / "a.wav")
     assert "Errno" not in str(raised.value) and "index" not in str(raised.value)
+
+
+def test_a_header_that_points_at_no_place_of_the_file_is_named(tmp_path):
+    w64 = b"riff.\x91\xcf\x11\xa5\xd6(\xdb\x04\xc1\x00\x00" + b"\xff" * 8 + b"wave" + b"\0" * 12
+    chunk = b"junk" + b"\0" * 12
+    for name, data in (
+        ("a.w64", w64 + chunk + struct.pack("<Q", 2**64 - 8)),
+        ("a.caf", b"caff\0\1\0\0free" + struct.pack(">q", 2**63 - 1)),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(audio.AudioError, match=name):
+            audio.read(tmp_path / name)
+
+
+def test_a_flac_that_announces_more_than_memory_holds_is_named(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.zeros((1600, 2)), 16000)
+    data = bytearray(path.read_bytes())
+    data[21] |= 0x0F  # the count of samples: 36 bits from the middle of this byte on
+    data[22:26] = b"\xff" * 4
+    path.write_bytes(data)
+    with pytest.raises(audio.AudioError, match=r"a\.flac: its header announces more samples"):
+        audio.read(path)

@@ -4,12 +4,15 @@ A few hundred tries of one seed take seconds; `FUZZ_EXAMPLES=100000 python -m py
 """
 
 import contextlib
+import io
 import json
 import os
 import struct
 import warnings
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -93,7 +96,25 @@ def csv_bytes(draw, headers=HEADERS, cells=CELLS):
     return text.encode(draw(ENCODINGS), errors="replace")
 
 
-BYTES = st.one_of(st.binary(max_size=200), csv_bytes())
+@st.composite
+def damaged(draw, whole):
+    """One of the files `whole` (bytes), with bytes of it changed, taken out, put in or doubled, or its end cut off."""
+    data = bytearray(draw(st.sampled_from(whole)))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, min(len(data), 100) if draw(st.booleans()) else len(data)))  # headers come first
+        put, out = draw(st.binary(max_size=6)), draw(st.sampled_from([0, 0, 1, 2, 4, 8, 60]))
+        data[at : at + (len(put) if draw(st.booleans()) else out)] = put
+        if draw(st.integers(0, 9)) == 0:
+            data = data[:at] + data[: draw(st.integers(0, len(data)))]
+    return bytes(data[: draw(st.integers(0, len(data)))] if draw(st.integers(0, 9)) == 0 else data)
+
+
+MANIFESTS = [
+    'index,speaker,interferers,sir_db,room\n1,kim,"[""lee"", ""김""]",0.5,"{""rt60"": 0.3}"\n2,é,"[]",,null\n'.encode(),
+    "Index;Speaker ID;role\r\nmix_000001.wav;kim;target\r\n1;lee;interferer\r\n".encode("utf-16"),
+    b"id,speakers,SIR,SNR\n1,a;b,0,5\n2,['c'],1e1,\n",
+]
+BYTES = st.one_of(st.binary(max_size=200), csv_bytes(), damaged(MANIFESTS))
 
 
 def refused(path, read, *errors):
@@ -116,7 +137,12 @@ def test_manifest(tmp_path_factory, data):
 
 
 @FEW
-@given(data=csv_bytes(headers=st.sampled_from(["id", "one", "two", "three", ""])))
+@given(
+    data=st.one_of(
+        csv_bytes(headers=st.sampled_from(["id", "one", "two", "three", ""])),
+        damaged([b"id,one,two,three\n1,0.5,0.5,0\n2,0,0,1\n", "id;예;아니\r\na;0,25;0,75\r\n".encode("cp949")]),
+    )
+)
 def test_answers(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("a") / "train_answer.csv"
     path.write_bytes(data)
@@ -130,13 +156,31 @@ FIELDS = st.one_of(
 )
 
 
-@FEW
-@given(lines=st.lists(st.lists(FIELDS, min_size=1, max_size=11).map(" ".join), max_size=5), encoding=ENCODINGS)
-def test_rttm_and_uem(tmp_path_factory, lines, encoding):
+@st.composite
+def lines_of_fields(draw):
+    lines = draw(st.lists(st.lists(FIELDS, min_size=1, max_size=11).map(" ".join), max_size=5))
+    return "\n".join(lines).encode(draw(ENCODINGS), errors="replace")
+
+
+def read_annotation(tmp_path_factory, read, data):
     path = tmp_path_factory.mktemp("r") / "c1.rttm"
-    path.write_bytes("\n".join(lines).encode(encoding, errors="replace"))
-    for read in (rttm.read_rttm, rttm.read_uem):
-        refused(path, lambda read=read: read(path), rttm.AnnotationError)
+    path.write_bytes(data)
+    refused(path, lambda: read(path), rttm.AnnotationError)
+
+
+TURNS = "SPEAKER c1 1 0.5 2.0 <NA> <NA> 김 <NA> <NA>\n;; a word\nSPEAKER c1 1 1e1 2.5 <NA> <NA> NA <NA>\n"
+
+
+@FEW
+@given(data=st.one_of(lines_of_fields(), damaged([TURNS.encode(), TURNS.encode("utf-16"), TURNS.encode("cp949")])))
+def test_rttm(tmp_path_factory, data):
+    read_annotation(tmp_path_factory, rttm.read_rttm, data)
+
+
+@FEW
+@given(data=st.one_of(lines_of_fields(), damaged([b"c1 1 0.000 60.5\nc1 1 70 8e1\r\n;; a word\n"])))
+def test_uem(tmp_path_factory, data):
+    read_annotation(tmp_path_factory, rttm.read_uem, data)
 
 
 JSON = st.recursive(
@@ -149,9 +193,22 @@ JSON = st.recursive(
 )
 
 
+LABELS = [
+    b'{"document": [{"utterance": [{"speaker_id": "a", "start": 0.5, "end": "1:02.5"}, {"speakerId": 7, "startTime": 1,'
+    b' "duration": 2}]}]}',
+    b"speaker,start,end\na,0,1.5\nb,0:01,0:02\n",
+    b"0.5\t1.5\ta\n\\\t100\t200\n2,5\t3\tb\n",
+    b'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 3\ntiers? <exists>\nsize = 1\nitem []:\n'
+    b'    item [1]:\n        class = "IntervalTier"\n        name = "a"\n        xmin = 0\n        xmax = 3\n'
+    b"        intervals: size = 1\n        intervals [1]:\n            xmin = 0.5\n            xmax = 3\n"
+    b'            text = "yes"\n',
+]
+
+
 @FEW
 @given(
-    suffix=st.sampled_from([".json", ".csv", ".tsv", ".txt", ".TextGrid"]), data=st.one_of(BYTES, JSON.map(json.dumps))
+    suffix=st.sampled_from([".json", ".csv", ".tsv", ".txt", ".TextGrid"]),
+    data=st.one_of(BYTES, JSON.map(json.dumps), damaged(LABELS)),
 )
 def test_labels(tmp_path_factory, suffix, data):
     folder = tmp_path_factory.mktemp("l")
@@ -160,8 +217,11 @@ def test_labels(tmp_path_factory, suffix, data):
     refused(path, lambda: rttm.convert(path, folder / "o.rttm", folder / "o.uem"), rttm.AnnotationError)
 
 
+CONFIGS = [b'{"adim": 16, "aheads": 2, "layers": 1, "sample_rate": 16000}', b'\xef\xbb\xbf{"enh_args": {"fs": 16000}}']
+
+
 @FEW
-@given(data=st.one_of(st.binary(max_size=60), JSON.map(json.dumps).map(str.encode)))
+@given(data=st.one_of(st.binary(max_size=60), JSON.map(json.dumps).map(str.encode), damaged(CONFIGS)))
 def test_config(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("c")
     (folder / "config.json").write_bytes(data)
@@ -185,18 +245,40 @@ def test_settings_of_a_model(config):
         ConVoiFilterConfig(**config)
 
 
+FORMATS = {
+    ".wav": ("WAV", "PCM_16"), ".aiff": ("AIFF", "PCM_16"), ".au": ("AU", "PCM_16"), ".caf": ("CAF", "PCM_16"),
+    ".w64": ("W64", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"), ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}  # fmt: skip
+
+
+def recording(suffix):
+    """The bytes of a recording of 0.05 s."""
+    form, kind = FORMATS[suffix]
+    wave, file = 0.3 * np.sin(np.arange(800) / 5).astype(np.float32), io.BytesIO()
+    soundfile.write(file, np.stack([wave, wave], 1), 16000, format=form, subtype=kind)
+    return file.getvalue()
+
+
+@st.composite
+def files_of_sound(draw):
+    """(suffix, bytes): a damaged recording, or a header with anything behind it."""
+    suffix = draw(st.sampled_from(sorted(FORMATS)))
+    if draw(st.booleans()):
+        return suffix, draw(damaged([recording(suffix)]))
+    head = draw(st.sampled_from([b"RIFF", b"FORM", b"OggS", b"ID3\x04\0\0", b"\xff\xfb\x90\0", b"fLaC", b""]))
+    size, data = struct.pack("<I", draw(st.integers(0, 2**32 - 1))), draw(st.binary(max_size=120))
+    body = b"WAVEfmt \x10\0\0\0\1\0\1\0\x80>\0\0\0}\0\0\2\0\x10\0data" + size
+    return suffix, head + size + (body if head == b"RIFF" and draw(st.booleans()) else b"") + data
+
+
 @FEW
-@given(
-    head=st.sampled_from([b"RIFF", b"FORM", b"OggS", b"ID3\x04\0\0", b"\xff\xfb\x90\0", b"fLaC", b""]),
-    size=st.integers(0, 2**32 - 1),
-    data=st.binary(max_size=120),
-    name=st.sampled_from(["a.wav", "a.mp3", "a.ogg", "a.aiff"]),
-)
-def test_headers_of_waves(tmp_path_factory, head, size, data, name):
-    path = tmp_path_factory.mktemp("w") / name
-    body = b"WAVEfmt \x10\0\0\0\1\0\1\0\x80>\0\0\0}\0\0\2\0\x10\0data" + struct.pack("<I", size)
-    path.write_bytes(head + struct.pack("<I", size) + (body if head == b"RIFF" and len(data) % 2 else b"") + data)
+@given(file=files_of_sound())
+def test_headers_of_waves(tmp_path_factory, file):
+    path = tmp_path_factory.mktemp("w") / f"a{file[0]}"
+    path.write_bytes(file[1])
     refused(path, lambda: audio.read(path), audio.AudioError)
+    refused(path, lambda: audio.facts(path), audio.AudioError)
 
 
 def test_the_harness_can_fail(tmp_path):

@@ -337,3 +337,35 @@ def test_pesq_leaves_silent_windows_out_and_counts_a_silent_estimate(ref):
     assert metrics.pesq_wb(long, long) > 4.5
     assert metrics.pesq_wb(0 * long, long) == 1.0
     assert np.isnan(metrics.pesq_wb(long, 0 * long))
+
+
+ODD = {  # no wave may end the process: PESQ, pystoi and onnxruntime are C code
+    "one sample": np.ones(1),
+    "two samples": np.array([0.1, -0.1]),
+    "zeros": np.zeros(SR),
+    "constant": np.full(SR, 0.5),
+    "a click": np.eye(1, SR, SR // 2)[0],
+    "1e30": 1e30 * np.sin(np.arange(SR)),
+    "1e-30": 1e-30 * np.sin(np.arange(SR)),
+    "70 bursts": np.tile(np.r_[np.sin(np.arange(3200)), np.zeros(6400)], 70),
+    "empty": np.zeros(0),
+    "NaN": np.full(SR, np.nan),
+    "two channels": np.ones((2, SR)),
+}
+
+
+@pytest.mark.parametrize("wave", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("metric", [metrics.pesq_wb, metrics.estoi, metrics.si_sdr, metrics.sdr, metrics.similarity])
+def test_odd_waves_give_a_number_nan_or_a_sentence(metric, wave):
+    wave = wave.astype(np.float32)
+    other = np.random.default_rng(0).uniform(-0.1, 0.1, wave.shape).astype(np.float32)
+    for pair in ((wave, wave), (wave, other), (other, wave)):
+        try:
+            assert np.asarray(metric(*pair)).dtype.kind == "f"
+        except ValueError as error:  # in words of this project
+            assert any(said in str(error) for said in ("takes waves", "takes a wave", "NaN", "at least", "one shape"))
+
+
+@pytest.mark.parametrize("loudness", [1e-4, 1.0, 1e4])
+def test_pesq_does_not_hear_the_level(est, ref, loudness):
+    assert metrics.pesq_wb(loudness * est, ref) == pytest.approx(metrics.pesq_wb(est, ref), abs=1e-3)
