@@ -14,6 +14,7 @@ import struct
 import subprocess
 import tarfile
 import tempfile
+import time
 import warnings
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
@@ -131,11 +132,7 @@ def fetch(package, folder):
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
         own = _own_lists(Path(folder).parent / "apt")
-        for options, update in (
-            ((), False),
-            (own, False),
-            (own, True),
-        ):  # the system's package lists may be missing or old
+        for options, update in (((), False), (own, False), (own, True)):  # the system's lists may be missing or old
             if update:
                 _apt_get([*own, "update"], part)
             done = _apt_get([*options, "download", package], part)
@@ -313,6 +310,7 @@ def _collect(rows, progress, workers):
     twice.
     """
     parts = []
+    _sweep(cache_dir() / "debian")
     with (
         ProcessPoolExecutor(workers) as pool,
         tqdm(rows["package"].unique(), unit="package", disable=not progress) as bar,
@@ -330,6 +328,13 @@ def _collect(rows, progress, workers):
             )
     voices = pd.concat(parts, ignore_index=True).assign(source="debian")
     return voices[voices["seconds"] > 0].drop_duplicates("content")[COLUMNS]
+
+
+def _sweep(folder):
+    """Remove what killed processes left half done in `folder`: hidden files and folders that are over an hour old."""
+    for left in list(folder.rglob(".*")):
+        if left.name.startswith((".part-", ".unpacked-")) and time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def background_music(progress=True):

@@ -1,5 +1,6 @@
 """Sources of voices, on tiny packages, folders and files made on the spot; nothing is downloaded."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -114,6 +115,17 @@ def test_debian_decodes_what_the_table_says(package):
         wave, rate = soundfile.read(row.path)
         assert rate == SR and wave.ndim == 1 and abs(len(wave) / SR - row.seconds) < 1e-6 and 0.7 < row.seconds < 1.1
     assert dict(zip(found["speaker"], found["split"])) == {"anna": "Train", "bert": "Test"}
+
+
+def test_what_a_killed_run_left_is_removed_after_an_hour(package, cache):
+    packages = cache / "debian" / "packages"
+    for name in (".part-old", ".unpacked-old", ".part-new"):
+        (packages / name).mkdir()
+        (packages / name / "talk_1.0_all.deb").write_bytes(b"half")
+        if name.endswith("old"):
+            os.utime(packages / name, (0, 0))
+    debian.load(progress=False, table=package, workers=1)
+    assert sorted(path.name for path in packages.iterdir()) == [".part-new", "talk_1.0_all.deb"]
 
 
 def test_debian_reads_the_same_without_dpkg(package, monkeypatch):
