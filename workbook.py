@@ -18,6 +18,7 @@ import ast
 import contextlib
 import csv
 import hashlib
+import html
 import importlib.util
 import json
 import os
@@ -506,6 +507,9 @@ def execute(python, notebook, parameters, out):
         )
 
 
+NO_ALT = "No description has been provided for this image"  # nbconvert's
+
+
 def export(python, out):
     """Write each executed notebook in `out` as HTML too;
 
@@ -522,6 +526,24 @@ def export(python, out):
         )
         if done.returncode:
             print(f"The HTML export failed ({(done.stderr.strip().splitlines() or ['no reason given'])[-1]}).")
+            return
+        for notebook in map(Path, notebooks):
+            describe_pictures(notebook, notebook.with_suffix(".html"))
+
+
+def describe_pictures(notebook, page):
+    """Write into the HTML `page` of `notebook` the pictures' alt texts, which nbconvert's template leaves out."""
+    outputs = [
+        output
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {}) and "text/html" not in output["data"]
+    ]
+    described = page.read_text(encoding="utf-8")
+    for output in outputs:  # nbconvert says this of each picture, in the order of the notebook
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt", "A figure of this chapter.")
+        described = described.replace(f'alt="{NO_ALT}"', f'alt="{html.escape(alt)}"', 1)
+    page.write_text(described, encoding="utf-8")
 
 
 def closing_table(path, since):

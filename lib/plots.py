@@ -66,7 +66,7 @@ def minutes_by_speaker(voices):
         labels += list(values.index)
         start += len(values) + 1
         labels.append("")
-    axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=6 if len(labels) > 40 else 8)
+    axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8)
     axis.set_xlim(-1, len(labels) - 1)
     return _done(figure, axis, ylabel="speech (min)", legend=True)
 
@@ -187,7 +187,23 @@ def strategies(
     if log and (table[x] > 0).all():
         axis.set_xscale("log")
     _style(axis, xlabel=xlabel, ylabel=ylabel)
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return _close(figure)
+
+
+def trade(along, kept):
+    """Val SI-SDRi (dB) of a place over that of the source domain, along the way between two models.
+
+    along: table of `lib.training.forgetting.curve`. kept: the share that was chosen, marked with a ring.
+    """
+    _present(along, ["share", "val", "source"])
+    figure, axis = _figure(5.0, 3.0)
+    axis.plot(along["source"], along["val"], marker="o", color=COLOURS[0])
+    for row in along.to_dict("records"):
+        axis.annotate(f"{row['share']:.0%}", (row["source"], row["val"]), (6, -10), textcoords="offset points")
+    chosen = along[along["share"] == kept]
+    axis.plot(chosen["source"], chosen["val"], "o", markersize=14, fillstyle="none", color=COLOURS[1], label="kept")
+    _style(axis, xlabel="at home: SI-SDRi on source, Val people (dB)", ylabel="in the place (dB)", legend=True)
     return _close(figure)
 
 
@@ -348,7 +364,7 @@ def speed(table):
     wide.plot.bar(ax=axis, width=0.8, rot=20, color=COLOURS)
     axis.axhline(1, color="black", linewidth=0.8)
     axis.set(xlabel="", ylabel="times faster than plain")
-    axis.legend(fontsize=7, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    axis.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     return figure
 
 

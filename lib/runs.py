@@ -17,6 +17,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import textwrap
 import time
 import zlib
 from pathlib import Path
@@ -222,6 +223,11 @@ def remove_checkpoints(out, but=None):
     for folder in Path(out).glob("checkpoint-*"):
         if folder != but:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def say(*words, width=100):
+    """Print `words` with lines broken between words: a notebook's own break falls inside them."""
+    print("\n".join(textwrap.fill(line, width) for line in " ".join(map(str, words)).split("\n")))
 
 
 def set_aside(out):

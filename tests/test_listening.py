@@ -14,6 +14,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 import soundfile
+from IPython.core.interactiveshell import InteractiveShell
 
 from lib import audio, listening, plots
 from lib.listening import intake, pictures, recording, widgets
@@ -195,7 +196,7 @@ def test_what_is_uploaded_or_recorded_arrives_and_what_is_wrong_is_said(wave, al
     assert "mixture: a.flac, 0." in facts.value and "5.0 s" in facts.value
     button.click()
     assert shown[-1] == "done" and len(given[-1][0]) == len(wave)
-    recorder.pcm = (0.5 * wave[: 2 * SR]).astype("<f4").tobytes()
+    recorder.pcm = memoryview((0.5 * wave[: 2 * SR]).astype("<f4").tobytes())  # as it comes from the page
     assert facts.value == "mixture: recording 1, 2.0 s"  # the last one that came counts
     button.click()
     np.testing.assert_array_equal(given[-1][0], 0.5 * wave[: 2 * SR])
@@ -225,6 +226,19 @@ def test_without_anywidget_a_sentence_stands_where_the_recorder_would(monkeypatc
     spec.loader.exec_module(without)
     one = without.Recorder("record a clip")
     assert "pip install anywidget" in one.value and one.wave is None and not one.has_trait("pcm")
+
+
+def test_every_figure_of_a_notebook_has_alt_text_that_says_what_is_in_it():
+    figure, axis = matplotlib.pyplot.subplots()
+    axis.plot([1, 2], label="training")
+    axis.plot([2, 1], label="validation")
+    axis.set(title="by voice", xlabel="epoch", ylabel="loss")
+    axis.legend()
+    shell = InteractiveShell()
+    pictures.describe_figures(shell)
+    data, metadata = shell.display_formatter.format(figure)
+    assert PIL.Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size[0] > 300
+    assert metadata["image/png"]["alt"] == "Figure: by voice, loss against epoch, shown: training, validation."
 
 
 def test_what_is_put_into_a_widget_replaces_what_was_there(wave):

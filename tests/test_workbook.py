@@ -465,3 +465,18 @@ def test_the_address_is_written_into_every_notebook_and_nothing_else_changes(pla
     assert written["metadata"] == workbook.FOLDED and "../requirements.txt" in written["source"][-1]
     assert after["cells"] == [one for one in before["cells"] if one["source"] != "old"]
     assert "requirements-extras.txt" in workbook.colab_source("04_speaker_diarization.ipynb", "")
+
+
+def test_the_exported_page_says_what_each_picture_shows(tmp_path):
+    def output(**metadata):
+        return {"output_type": "display_data", "data": {"image/png": ""}, "metadata": metadata}
+
+    cells = [
+        {"cell_type": "markdown"},
+        {"cell_type": "code", "outputs": [output(**{"image/png": {"alt": 'two "lines"'}}), output()]},
+    ]
+    notebook, page = tmp_path / "a.ipynb", tmp_path / "a.html"
+    notebook.write_text(json.dumps({"cells": cells}))
+    page.write_text(f'<img alt="{workbook.NO_ALT}"><img alt="own"><img alt="{workbook.NO_ALT}">')
+    workbook.describe_pictures(notebook, page)
+    assert page.read_text() == ('<img alt="two &quot;lines&quot;"><img alt="own"><img alt="A figure of this chapter.">')

@@ -20,6 +20,13 @@ from lib.plots import COLOURS, DPI
 OVERLAP = "#d9d9d9"
 
 
+def matched(found, reference):
+    """`found` with its speakers called as the people of `reference` whom they fit best."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no uem: all that is annotated counts
+        return found.rename_labels(DiarizationErrorRate().optimal_mapping(reference, found))
+
+
 def timelines(rows, seconds, start=0.0, width=9.0):
     """Annotations under each other (`rows`: label -> Annotation), a line a speaker, from `start` for `seconds`;
     overlaps shaded.
@@ -27,14 +34,7 @@ def timelines(rows, seconds, start=0.0, width=9.0):
     The first is the reference: speakers of the others get the names and colours of the people they fit best.
     """
     reference = next(iter(rows.values()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no uem: all that is annotated counts
-        rows = {
-            label: (
-                row if row is reference else row.rename_labels(DiarizationErrorRate().optimal_mapping(reference, row))
-            )
-            for label, row in rows.items()
-        }
+    rows = {label: row if row is reference else matched(row, reference) for label, row in rows.items()}
     heights = [max(1, len(annotation.labels())) for annotation in rows.values()]
     figure, axes = plt.subplots(
         len(rows),
@@ -59,7 +59,7 @@ def timelines(rows, seconds, start=0.0, width=9.0):
                 height=0.75,
                 color=COLOURS[order.index(name) % len(COLOURS)],
             )
-        axis.set_yticks(range(len(names)), [str(name) for name in names], fontsize=7)
+        axis.set_yticks(range(len(names)), [str(name) for name in names], fontsize=8)
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.set_title(
             f"{label} (grey: two or more at once)" if annotation.get_overlap() else label, fontsize=8, loc="left", pad=2
@@ -67,7 +67,7 @@ def timelines(rows, seconds, start=0.0, width=9.0):
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlim(start, start + seconds)
     axes[-1, 0].set_xlabel("time (s)", fontsize=8)
-    axes[-1, 0].tick_params(axis="x", labelsize=7)
+    axes[-1, 0].tick_params(axis="x", labelsize=8)
     plt.close(figure)
     return figure
 
@@ -103,7 +103,7 @@ def error_bars(summaries, ylabel="share of the speech"):
     return figure
 
 
-def curves(histories, columns=("DER", "loss/val", "loss/train"), width=9.0):
+def curves(histories, columns=("DER", "loss/val", "loss/train"), width=10.5):
     """One panel a column over epochs, one line a run (the mean where a run has several seeds)."""
     figure, axes = plt.subplots(1, len(columns), figsize=(width, 2.6), dpi=DPI, layout="constrained")
     for axis, column in zip(axes, columns):
@@ -120,10 +120,10 @@ def curves(histories, columns=("DER", "loss/val", "loss/train"), width=9.0):
             )
         axis.set_xlabel("epoch", fontsize=8)
         axis.set_title(f"{column} (windows of dev)" if column == "DER" else column, fontsize=9)
-        axis.tick_params(labelsize=7)
+        axis.tick_params(labelsize=8)
         axis.grid(axis="y", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].legend(fontsize=6)
+    axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     plt.close(figure)
     return figure
 
@@ -142,22 +142,24 @@ def window(chances, truth, seconds):
         )
         axis.plot(time, number + 0.9 * chances[:, number], color=COLOURS[number], linewidth=1)
     axis.set_yticks(
-        np.arange(chances.shape[1]) + 0.45, [f"local speaker {k + 1}" for k in range(chances.shape[1])], fontsize=7
+        np.arange(chances.shape[1]) + 0.45, [f"local speaker {k + 1}" for k in range(chances.shape[1])], fontsize=8
     )
     axis.set_xlabel("time in the window (s); filled: reference, line: probability", fontsize=8)
-    axis.tick_params(axis="x", labelsize=7)
+    axis.tick_params(axis="x", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     plt.close(figure)
     return figure
 
 
-def turn_player(wave, annotation, sr=16000, most=40):
+def turn_player(wave, annotation, sr=16000, most=40, reference=None):
     """A player of `wave` with a button a turn that plays just that turn, in the speaker's colour; at most `most`
-    turns.
+    turns. With a `reference` names and colours are those of `timelines` with the same one.
     """
     import base64
 
-    names = annotation.labels()
+    if reference is not None:
+        annotation = matched(annotation, reference)
+    names = list(dict.fromkeys([*(reference.labels() if reference is not None else []), *annotation.labels()]))
     content = base64.b64encode(listening.encode(wave * min(1.0, 0.99 / max(np.abs(wave).max(), 1e-9)), sr)).decode()
     buttons = []
     for segment, _, name in itertools.islice(annotation.itertracks(yield_label=True), most):
@@ -178,9 +180,10 @@ def turn_player(wave, annotation, sr=16000, most=40):
         f'<span style="color:{COLOURS[k % len(COLOURS)]}">&#9632; {html.escape(str(name))}</span>'
         for k, name in enumerate(names)
     )
+    seconds = f"{len(wave) / sr:.0f} s"
     return HTML(
-        '<div style="max-width:900px"><audio controls preload="metadata" style="display:block"'
-        f' aria-label="the conversation, {len(wave) / sr:.0f} s" onplay="{listening.ALONE}" src="data:audio/mpeg;base64,{content}"></audio>'
+        f'<div style="max-width:900px"><audio controls preload="metadata" aria-label="the conversation, {seconds}"'
+        f' onplay="{listening.ALONE}" style="display:block" src="data:audio/mpeg;base64,{content}"></audio>'
         f"<small>Press a second to hear that turn{note}. {legend}</small>{listening.NEEDS_SCRIPTS}<br>"
         f"{''.join(buttons)}</div>"
     )

@@ -5,10 +5,11 @@ Waves are float32 `(samples,)` in [-1, 1] at `sr` Hz (numpy or torch). Everythin
 stored notebook, where no kernel runs.
 """
 
+from IPython import get_ipython
 from IPython.display import HTML
 
 from lib.listening.intake import Intake, upload, upload_pair
-from lib.listening.pictures import picture, picture_html, sample_view, spectrograms
+from lib.listening.pictures import describe_figures, picture, picture_html, sample_view, spectrograms
 from lib.listening.recording import Recorder
 from lib.listening.sound import (
     ALONE,
@@ -25,6 +26,9 @@ from lib.listening.sound import (
     write_m4a,
 )
 from lib.listening.widgets import alive, pick_sample, put, sort_table
+
+if get_ipython() is not None:  # in a notebook: every figure of a chapter has alt text
+    describe_figures(get_ipython())
 
 __all__ = [
     "ALONE",

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
 from IPython.display import HTML, Image
+from matplotlib.figure import Figure
 
 from lib.listening.sound import LEVEL_NOTE, SEEK, as_numpy, players_html
 
@@ -64,6 +65,31 @@ def _followed(figure, waves, sr):
         )
     picture = picture_html(Image(_few_colours(buffer), format="png"), _alt(waves))
     return f'<div style="position:relative;display:inline-block">{picture}{panes}</div>'
+
+
+def describe(figure):
+    """What a `figure` shows, in words: its panels' titles, axes and legends."""
+    panels = []
+    for axis in figure.axes:
+        labels = axis.get_xlabel() or figure.get_supxlabel(), axis.get_ylabel() or figure.get_supylabel()
+        words = [axis.get_title() or axis.get_title(loc="left"), " against ".join(filter(None, reversed(labels)))]
+        _, legend = axis.get_legend_handles_labels()
+        words.append(f"shown: {', '.join(dict.fromkeys(legend))}" if legend else "")
+        panels.append(", ".join(filter(None, words)))
+    title = figure.get_suptitle()
+    return f"Figure{f' ({title})' if title else ''}: {'; '.join(filter(None, dict.fromkeys(panels))) or 'a picture'}."
+
+
+def describe_figures(shell):
+    """Let every figure that the notebook `shell` displays carry alt text (`describe`) and few colours."""
+
+    def bundle(figure, **_):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", bbox_inches="tight")
+        content = base64.b64encode(_few_colours(buffer)).decode()
+        return {"image/png": content, "text/plain": "a figure"}, {"image/png": {"alt": describe(figure)}}
+
+    shell.display_formatter.mimebundle_formatter.for_type(Figure, bundle)
 
 
 def _few_colours(buffer):

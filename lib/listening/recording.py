@@ -21,7 +21,7 @@ class _Heard:
     @property
     def wave(self):
         """What was recorded last, float32 `(samples,)` in [-1, 1] at 16 kHz; None before anything was."""
-        return np.frombuffer(bytes(self.pcm), "<f4").copy() if self.pcm else None
+        return np.frombuffer(bytes(self.pcm), "<f4").copy() if len(self.pcm) else None
 
 
 if anywidget:
@@ -36,7 +36,7 @@ if anywidget:
         _esm = Path(__file__).with_name("recorder.js")
         label = traitlets.Unicode("record").tag(sync=True)
         seconds = traitlets.Float(20.0).tag(sync=True)
-        pcm = traitlets.Bytes(b"").tag(sync=True)  # float32, little endian
+        pcm = traitlets.Any(b"").tag(sync=True)  # float32, little endian: bytes, and from the page a memoryview
 
 else:
 

@@ -86,7 +86,7 @@ def curves(histories):
         axis.set_xlabel("epoch", fontsize=9)
         axis.set_ylabel(label, fontsize=9)
         axis.grid(axis="y", alpha=0.3)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     plt.close(figure)
     return figure

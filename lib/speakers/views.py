@@ -39,9 +39,9 @@ def _draw(axis, picture, seconds, title="", **how):
         picture, aspect="auto", extent=(0, seconds, 0, 128), cmap=how.pop("cmap", plt.get_cmap("magma", 20)), **how
     )
     axis.set_title(title, fontsize=8)
-    axis.set_xlabel("time (s)", fontsize=7)
-    axis.set_ylabel("mel band (60 to 7,600 Hz)", fontsize=7)
-    axis.tick_params(labelsize=6)
+    axis.set_xlabel("time (s)", fontsize=8)
+    axis.set_ylabel("mel band (60 to 7,600 Hz)", fontsize=8)
+    axis.tick_params(labelsize=8)
 
 
 def maps(embeddings, table, by="speaker", seed=0):
@@ -65,7 +65,7 @@ def maps(embeddings, table, by="speaker", seed=0):
         axis.set_xticks([])
         axis.set_yticks([])
     if len(names) <= 30:
-        axes.flat[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + (len(names) > 20))
+        axes.flat[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + (len(names) > 20))
     figure.suptitle(f"{len(names)} {by}s", fontsize=9)
     return _close(figure)
 
@@ -85,10 +85,10 @@ def confusion(truth, answers, people):
     """Who is taken for whom: rows are the people who spoke, columns the answers, in shares of a row."""
     counts = pd.crosstab(pd.Categorical(truth, people), pd.Categorical(answers, people), dropna=False).to_numpy(float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, axis = plt.subplots(figsize=(6.6, 6.0), dpi=DPI, layout="constrained")
+    figure, axis = plt.subplots(figsize=(8.6, 8.0), dpi=DPI, layout="constrained")
     picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axis.set_xticks(range(len(people)), people, rotation=90, fontsize=5)
-    axis.set_yticks(range(len(people)), people, fontsize=5)
+    axis.set_xticks(range(len(people)), people, rotation=90, fontsize=8)
+    axis.set_yticks(range(len(people)), people, fontsize=8)
     axis.set_xlabel("answer", fontsize=8)
     axis.set_ylabel("who spoke", fontsize=8)
     figure.colorbar(picture, shrink=0.6).set_label("share of the person's clips", fontsize=8)
@@ -135,7 +135,7 @@ def show_saliency(images, maps_, titles, seconds=4.0):
     bands = maps_.mean((0, 2)).numpy()
     axes[1, -1].plot(bands / bands.sum() * 100, np.linspace(128, 0, len(bands)), color=COLOURS[0])
     axes[1, -1].set_title("average over time (%)", fontsize=8)
-    axes[1, -1].tick_params(labelsize=6)
+    axes[1, -1].tick_params(labelsize=8)
     axes[0, -1].axis("off")
     return _close(figure)
 

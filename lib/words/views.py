@@ -55,18 +55,18 @@ def share_bars(axis, words, shares, answers, most=8):
             color=(COLOURS[7], *COLOURS)[number],
             label=name,
         )
-    axis.set_yticks(places, [words[k] for k in order], fontsize=7)
+    axis.set_yticks(places, [words[k] for k in order], fontsize=8)
     axis.set_xlim(0, 1)
     _small(axis, "", "share", "")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
 
 
 def clip_view(clip, words, shares, answers):
     """A figure: the clip's mel picture, and its true and predicted shares."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 2.6), dpi=DPI, layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.0), dpi=DPI, layout="constrained")
     bar = figure.colorbar(mel_picture(left, clip, "the clip"), ax=left)
-    bar.set_label("dB re loudest", fontsize=7)
-    bar.ax.tick_params(labelsize=6)
+    bar.set_label("dB re loudest", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     share_bars(right, words, shares, answers)
     return _close(figure)
 
@@ -111,7 +111,7 @@ def overfitting(histories, uniform=None, unit="epoch"):
         if uniform is not None:
             axis.axhline(uniform, color="black", linewidth=1, linestyle="--", label=f"uniform guess: {uniform:.2f}")
         _small(axis, name, unit, "KL divergence (nats)")
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=8)
         axis.grid(axis="y", alpha=0.3)
     if uniform is not None:
         axes[0, 0].set_ylim(top=min(axes[0, 0].get_ylim()[1], 1.4 * uniform))  # an untrained head may start far above
@@ -134,8 +134,8 @@ def ladder(table, uniform=None):
     )
     if uniform is not None:
         axis.axvline(uniform, color="black", linewidth=1, linestyle="--", label=f"uniform guess: {uniform:.2f}")
-        axis.legend(fontsize=7)
-    axis.set_yticks(places, table["recipe"], fontsize=7)
+        axis.legend(fontsize=8)
+    axis.set_yticks(places, table["recipe"], fontsize=8)
     _small(axis, "", "KL on unseen voices (nats; less is better; 95 % interval, words drawn anew)", "")
     axis.grid(axis="x", alpha=0.3)
     return _close(figure)
@@ -145,12 +145,12 @@ def confusion(matrix, words):
     """Where probability goes, by the loudest word: rows said, columns answered; words that were in the clip too are
     taken out.
     """
-    figure, axis = plt.subplots(figsize=(6.2, 5.4), dpi=DPI, layout="constrained")
+    figure, axis = plt.subplots(figsize=(7.4, 6.6), dpi=DPI, layout="constrained")
     picture = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=max(0.3, float(matrix.max())))
-    axis.set_xticks(range(len(words)), words, rotation=90, fontsize=6)
-    axis.set_yticks(range(len(words)), words, fontsize=6)
+    axis.set_xticks(range(len(words)), words, rotation=90, fontsize=8)
+    axis.set_yticks(range(len(words)), words, fontsize=8)
     _small(axis, "", "answered", "said (loudest)")
-    figure.colorbar(picture, shrink=0.6).set_label("mean probability", fontsize=7)
+    figure.colorbar(picture, shrink=0.6).set_label("mean probability", fontsize=8)
     return _close(figure)
 
 
@@ -158,12 +158,12 @@ def calibration(tables):
     """Answered against true shares (name -> table of `word_scores.calibration`); on the diagonal an answer means what
     it says.
     """
-    figure, axis = plt.subplots(figsize=(3.6, 3.0), dpi=DPI, layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.0, 3.0), dpi=DPI, layout="constrained")
     axis.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--")
     for number, (name, table) in enumerate(tables.items()):
         axis.plot(table["answered"], table["true"], marker="o", markersize=3, color=COLOURS[number], label=name)
     _small(axis, "", "answered share", "true share, mean")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)  # beside it: over no line
     return _close(figure)
 
 
@@ -292,9 +292,9 @@ def _png(figure):
 
 def _small(axis, title, xlabel, ylabel):
     axis.set_title(title, fontsize=8)
-    axis.set_xlabel(xlabel, fontsize=7)
-    axis.set_ylabel(ylabel, fontsize=7)
-    axis.tick_params(labelsize=6)
+    axis.set_xlabel(xlabel, fontsize=8)
+    axis.set_ylabel(ylabel, fontsize=8)
+    axis.tick_params(labelsize=8)
 
 
 def _close(figure):

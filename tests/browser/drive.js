@@ -1,0 +1,268 @@
+// The reader: `run.py` starts this with its settings. One line a check; exit status 1 if one of them failed.
+const fs = require("fs");
+const { chromium } = require("playwright-core");
+
+const settings = JSON.parse(process.argv[2]);
+const report = [];
+const MINUTES = 60 * 1000;
+
+function check(chapter, what, good, detail = "") {
+  report.push({ chapter, what, good: !!good, detail: String(detail).slice(0, 400) });
+  console.log(`${good ? "ok    " : "FAILED"} ${chapter}: ${what}${detail ? ` (${String(detail).slice(0, 200)})` : ""}`);
+}
+
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+async function until(test, ms, every = 250) {
+  for (const end = Date.now() + ms; Date.now() < end; await sleep(every)) {
+    const found = await test();
+    if (found) return found;
+  }
+  return null;
+}
+
+// --- what the page says
+
+const shown = (page) => page.evaluate(() => {
+  // all that outputs and widgets show; a player's clock and a recorder's countdown are no answer to a press
+  const text = [...document.querySelectorAll(".jp-OutputArea")].map((one) => one.innerText).join("|");
+  const media = [...document.querySelectorAll(".jp-OutputArea img, .jp-OutputArea audio")].map((one) => one.src.length);
+  return `${text.length}:${text.slice(-20000)}:${media.join()}`;
+});
+
+const players = (page) => page.evaluate(() => {
+  const all = [...document.querySelectorAll("audio")];
+  const nameless = all.filter((one) => !one.getAttribute("aria-label")).length;
+  return { all: all.length, empty: all.filter((one) => !(one.duration > 0)).length, nameless };
+});
+
+async function idle(page, ms) {
+  const running = () => page.evaluate(() => [...document.querySelectorAll(".jp-InputPrompt")]
+    .filter((one) => one.textContent.includes("*")).length);
+  await sleep(3000);
+  return until(async () => (await running()) === 0, ms, 1000);
+}
+
+async function answers(page, act, ms = 30000) {
+  const before = await shown(page);
+  await act();
+  return until(async () => (await shown(page)) !== before, ms);
+}
+
+// --- what a reader does
+
+async function open(page, chapter) {
+  await page.goto(`${settings.address}/lab/tree/notebooks/${chapter}.ipynb?token=reader`);
+  await page.waitForSelector(".jp-Notebook .jp-CodeCell", { timeout: 2 * MINUTES });
+  await until(() => page.evaluate(() => !/No Kernel/.test(document.querySelector(".jp-NotebookPanel-toolbar").innerText)
+    && document.querySelector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')), MINUTES);
+  await sleep(3000);
+}
+
+async function runAll(page, chapter) {
+  const began = Date.now();
+  await page.click('.lm-MenuBar-itemLabel:text-is("Run")');
+  await page.click('.lm-Menu-itemLabel:text-is("Restart Kernel and Run All Cells…")');
+  await page.click(".jp-Dialog .jp-mod-accept.jp-mod-warn, .jp-Dialog button.jp-mod-accept");
+  const done = await idle(page, 60 * MINUTES);
+  check(chapter, "Run all", done, `${Math.round((Date.now() - began) / 1000)} s`);
+}
+
+async function faults(page, chapter) {
+  await sleep(2000);
+  const found = await page.evaluate(() => ({
+    stderr: [...document.querySelectorAll('[data-mime-type="application/vnd.jupyter.stderr"]')]
+      .map((one) => one.innerText.slice(0, 200)),
+    errors: [...document.querySelectorAll('[data-mime-type="application/vnd.jupyter.error"]')]
+      .map((one) => one.innerText.slice(-200)),
+    dead: document.body.innerText.split("Error displaying widget").length - 1,
+  }));
+  check(chapter, "nothing on stderr", !found.stderr.length, found.stderr.join(" / "));
+  check(chapter, "no error", !found.errors.length, found.errors.join(" / "));
+  check(chapter, "no widget without a model", !found.dead, found.dead || "");
+  const heard = await players(page);
+  check(chapter, "no empty player", !heard.empty, `${heard.all} players`);
+  check(chapter, "every player has a name", !heard.nameless, heard.nameless || "");
+  const loud = await page.evaluate(async () => {
+    const pair = [...document.querySelectorAll("audio")].slice(0, 2);
+    for (const one of pair) { one.muted = true; await one.play(); }
+    await new Promise((done) => setTimeout(done, 700));
+    const going = pair.filter((one) => !one.paused).length;
+    const cursor = document.querySelector(".heard .at");
+    pair.forEach((one) => one.pause());
+    return pair.length < 2 ? 1 : going;
+  });
+  check(chapter, "one sounds at a time", loud <= 1, loud);
+}
+
+async function cursor(page, chapter) {
+  const moved = await page.evaluate(async () => {
+    const one = document.querySelector(".heard");
+    if (!one) return null;
+    const audio = one.querySelector("audio"), at = one.querySelector(".at");
+    audio.muted = true; await audio.play(); await new Promise((done) => setTimeout(done, 1200)); audio.pause();
+    return parseFloat(at.style.left) > 0 && at.style.opacity > 0;
+  });
+  if (moved !== null) check(chapter, "a cursor moves over the spectrogram", moved);
+}
+
+const controls = (page) => page.locator(".jp-OutputArea .widget-slider:visible .noUi-handle, .jp-OutputArea .widget-dropdown select:visible, .jp-OutputArea .widget-select select:visible, .jp-OutputArea .widget-checkbox input:visible, .jp-OutputArea .widget-text input[type=number]:visible");
+
+async function operate(one) {
+  const kind = await one.evaluate((element) => element.tagName + (element.type || ""));
+  await one.scrollIntoViewIfNeeded();
+  if (kind.startsWith("SELECT")) {
+    const value = await one.evaluate((element) => [...element.options].find((option) => !option.selected).value);
+    await one.selectOption(value);
+  } else if (kind.endsWith("checkbox")) await one.click();
+  else if (kind.endsWith("number")) {
+    await one.fill(String(Number(await one.inputValue()) + 1));
+    await one.press("Enter");
+  } else {
+    await one.focus();
+    await one.press((await one.getAttribute("aria-valuenow")) === (await one.getAttribute("aria-valuemax")) ? "ArrowLeft" : "ArrowRight");
+  }
+  return kind;
+}
+
+async function everyWidget(page, chapter, most = 40) {
+  const all = controls(page);
+  const count = Math.min(most, await all.count());
+  const dead = [];
+  for (let k = 0; k < count; k++) {
+    let kind = "";
+    if (!(await answers(page, async () => { kind = await operate(all.nth(k)); }))) dead.push(`${k}: ${kind}`);
+  }
+  if (count) check(chapter, "every control changes what is shown", !dead.length, dead.join() || `${count} controls`);
+  const buttons = page.locator(".jp-OutputArea .widget-button:not([type=button]):visible, .jp-OutputArea button.jupyter-button:visible");
+  const still = [];
+  for (let k = 0; k < (await buttons.count()); k++) {
+    const name = (await buttons.nth(k).innerText()).trim();
+    if (!name || /^(record|stop|mixture|enrollment|clips|conversation)/.test(name)) continue;
+    const answered = await answers(page, () => buttons.nth(k).click(), 2 * MINUTES);
+    if (!answered && name !== "best" && name !== "worst") still.push(name); // what is shown already changes nothing
+  }
+  check(chapter, "every button answers", !still.length, still.join());
+}
+
+async function uploads(page, chapter) {
+  const fields = page.locator(".jp-OutputArea .widget-upload:visible");
+  const count = await fields.count();
+  if (!count) return;
+  const facts = async () => page.evaluate(() => [...document.querySelectorAll(".widget-html-content")]
+    .map((one) => one.innerText).join("\n"));
+  for (const [what, file, words] of [
+    ["a file that is no sound is refused by name", settings.bad, /bad\.wav, 0\.00 MB, \S+/],
+    ["40 MB arrive", settings.large, /large\.wav, (39|40)\.\d+ MB, 208\.0 s/],
+    ["a good file arrives", settings.good, /good\.wav, 0\.19 MB, 6\.0 s/],
+  ]) {
+    let came = true;
+    for (let k = 0; k < count; k++) {
+      const [chooser] = await Promise.all([page.waitForEvent("filechooser"), fields.nth(k).click()]);
+      await chooser.setFiles(file);
+      came = came && (await until(async () => ((await facts()).match(new RegExp(words, "g")) || []).length > k, MINUTES));
+    }
+    check(chapter, what, came, came ? "" : await facts());
+  }
+}
+
+async function record(page, chapter) {
+  const buttons = page.locator('.jp-OutputArea button[type=button]:has-text("record")');
+  const count = await buttons.count();
+  if (!count) return;
+  const here = page.locator(".jp-OutputArea .widget-vbox, .jp-OutputArea .lm-Widget").filter({ has: buttons.first() }).last();
+  await buttons.first().scrollIntoViewIfNeeded();
+  await buttons.first().click();
+  await sleep(1500);
+  const level = await page.evaluate(() => Math.max(...[...document.querySelectorAll("meter")].map((one) => one.value)));
+  check(chapter, "the recorder's meter moves", level > 0.01, level);
+  await page.screenshot({ path: `${settings.out}/${chapter}-recording.png` });
+  await sleep(1500);
+  await page.locator('.jp-OutputArea button[type=button]:text-is("stop")').click();
+  const said = await until(() => page.evaluate(() => {
+    const text = [...document.querySelectorAll(".widget-html-content")].map((one) => one.innerText).join("\n");
+    const found = text.match(/recording 1, ([\d.]+) s/);
+    return found && Number(found[1]);
+  }), 20000);
+  check(chapter, "a recording arrives in Python", said > 2 && said < 6, `${said} s`);
+  const back = await page.evaluate(() => [...document.querySelectorAll('audio[aria-label^="what was recorded"]')]
+    .map((one) => one.duration));
+  check(chapter, "it can be heard back", back.length === 1 && Math.abs(back[0] - said) < 0.2, back);
+  const press = page.locator(".jp-OutputArea .widget-button.mod-primary, .jp-OutputArea .widget-button.jupyter-button.mod-primary").last();
+  check(chapter, "what was recorded is worked on", await answers(page, () => press.click(), 3 * MINUTES));
+}
+
+async function reload(page, chapter) {
+  await page.reload();
+  await page.waitForSelector(".jp-Notebook .jp-CodeCell", { timeout: 2 * MINUTES });
+  const first = controls(page).first();
+  if (!(await until(async () => (await controls(page).count()) > 0, 20000))) return;
+  await sleep(4000);
+  let kind = "";
+  const alive = await answers(page, async () => { kind = await operate(first); });
+  check(chapter, "after the page was loaded anew its widgets live", alive, kind);
+}
+
+async function exported(browser, chapter) {
+  const context = await browser.newContext({ viewport: { width: 390, height: 844 } });
+  const page = await context.newPage();
+  const wanted = [];
+  await context.route(/^https?:/, (route) => { wanted.push(route.request().url()); return route.abort(); });
+  await page.goto(`file://${settings.out}/html/${chapter}.html`);
+  await sleep(3000);
+  await page.screenshot({ path: `${settings.out}/${chapter}-html.png` });
+  const heard = await players(page);
+  check(chapter, "exported: no empty player", !heard.empty, `${heard.all} players`);
+  const text = await page.evaluate(() => [...document.querySelectorAll(".jp-OutputArea")].map((one) => one.innerText).join());
+  check(chapter, "exported: no dead widget", !/Error displaying widget|VBox\(|HBox\(|Output\(\)/.test(text));
+  const bare = await page.evaluate(() => [...document.querySelectorAll(".jp-OutputArea img, .output img")]
+    .filter((one) => !one.alt || /^No description/.test(one.alt)).length);
+  check(chapter, "exported: every picture has alt text", !bare, bare || "");
+  const live = wanted.filter((one) => !/mathjax|MathJax/.test(one));
+  check(chapter, "exported: nothing from the network but formulas", !live.length || !/widget/.test(live.join()), live.join(" "));
+  await cursor(page, `${chapter}, exported`);
+  await context.close();
+}
+
+async function main() {
+  const browser = await chromium.launch({
+    executablePath: settings.browser,
+    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+      "--disable-sync", "--no-first-run", "--autoplay-policy=no-user-gesture-required",
+      "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+      `--use-file-for-fake-audio-capture=${settings.microphone}`],
+  });
+  for (const chapter of settings.chapters) {
+    const page = await browser.newPage({ viewport: { width: 1366, height: 768 } });
+    const errors = [];
+    page.on("console", (message) => { if (message.type() === "error") errors.push(`${message.text()} ${message.location().url}`); });
+    page.on("pageerror", (error) => errors.push(String(error)));
+    try {
+      await open(page, chapter);
+      await page.screenshot({ path: `${settings.out}/${chapter}-stored.png` });
+      await runAll(page, chapter);
+      await page.screenshot({ path: `${settings.out}/${chapter}-run.png` });
+      await faults(page, chapter);
+      await cursor(page, chapter);
+      await everyWidget(page, chapter);
+      await uploads(page, chapter);
+      await record(page, chapter);
+      await page.screenshot({ path: `${settings.out}/${chapter}-used.png` });
+      await reload(page, chapter);
+      await page.screenshot({ path: `${settings.out}/${chapter}-reloaded.png` });
+      check(chapter, "no error on the console", !errors.length, errors.join(" | "));
+      await exported(browser, chapter);
+    } catch (error) {
+      check(chapter, "driven to the end", false, error);
+      await page.screenshot({ path: `${settings.out}/${chapter}-failed.png` }).catch(() => 0);
+    }
+    await page.close();
+  }
+  await browser.close();
+  fs.writeFileSync(`${settings.out}/report.json`, JSON.stringify(report, null, 1));
+  const failed = report.filter((one) => !one.good).length;
+  console.log(`${report.length - failed} of ${report.length} checks passed.`);
+  process.exit(failed ? 1 : 0);
+}
+
+main();
