@@ -11,6 +11,7 @@ import numpy as np
 
 SILENT = 1e-5  # a peak below this (-100 dBFS) is taken as silence
 FRAME = 0.02  # s
+SMOOTH = 5  # frames whose mean energy is looked at: low noise swings so far in single ones that it looks like speech
 RANGE_DB = (8.0, 45.0)  # where, below the loud frames, the border between speech and the rest is looked for
 FLOOR_DB = 60.0  # below the loud frames all is alike: digital silence must not draw the border down
 NEAR = 0.25  # where between the means of what is no speech (0) and speech (1) the border lies
@@ -31,6 +32,7 @@ def speech(wave, sr, near=NEAR):
     if count < 2:
         return wave, len(wave) / sr
     power = np.square(wave[: count * size], dtype=np.float64).reshape(count, size).mean(1)
+    power = np.convolve(power, np.ones(SMOOTH) / SMOOTH, mode="same")[:count]
     loud = np.median(np.sort(power)[-max(1, round(1 / FRAME)) :])
     level = np.maximum(10 * np.log10(power / max(loud, 1e-30) + 1e-30), -FLOOR_DB)
     found = _close(level > -_border(level, near), round(PAUSE / FRAME))

@@ -39,6 +39,13 @@ def test_ten_seconds_of_a_room_are_left_out(noise, where):
     assert len(kept) / SR == pytest.approx(4, abs=0.5) and seconds == pytest.approx(4, abs=0.5)
 
 
+@pytest.mark.parametrize("noise", [-55, -50, -45])
+def test_noise_that_swings_as_low_noise_does_is_left_out(noise):
+    swing = np.repeat(np.exp(0.35 * RANDOM.standard_normal(500)), SR // 50)  # each 20 ms at a level of its own
+    kept, seconds = speech(np.r_[room(10, noise) * swing.astype(np.float32), talk(4)], SR)
+    assert len(kept) / SR == pytest.approx(4, abs=0.7) and seconds == pytest.approx(4, abs=0.7)
+
+
 def test_a_click_does_not_set_the_measure():
     wave = talk(4)
     wave[1000:1050] = 1.0
