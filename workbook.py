@@ -508,6 +508,8 @@ def execute(python, notebook, parameters, out):
 
 
 NO_ALT = "No description has been provided for this image"  # nbconvert's
+# Without the state of widgets a page shows the plain HTML that is stored beside each (`listening.alive`), offline.
+WITHOUT_WIDGETS = ("--ClearMetadataPreprocessor.enabled=True", "--ClearMetadataPreprocessor.clear_cell_metadata=False")
 
 
 def export(python, out):
@@ -518,7 +520,7 @@ def export(python, out):
     notebooks = sorted(str(path) for path in out.glob("*.ipynb"))
     if notebooks:
         done = subprocess.run(
-            [str(python), "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", *notebooks],
+            [str(python), "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", *WITHOUT_WIDGETS, *notebooks],
             cwd=NOTEBOOKS,
             env=environment(python),
             capture_output=True,
@@ -528,18 +530,20 @@ def export(python, out):
             print(f"The HTML export failed ({(done.stderr.strip().splitlines() or ['no reason given'])[-1]}).")
             return
         for notebook in map(Path, notebooks):
-            describe_pictures(notebook, notebook.with_suffix(".html"))
+            finish(notebook, notebook.with_suffix(".html"))
 
 
-def describe_pictures(notebook, page):
-    """Write into the HTML `page` of `notebook` the pictures' alt texts, which nbconvert's template leaves out."""
+def finish(notebook, page):
+    """Mend the HTML `page` of `notebook`: nbconvert's template leaves out the pictures' alt texts, and fetches scripts
+    from the network that widgets alone would need.
+    """
     outputs = [
         output
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {}) and "text/html" not in output["data"]
     ]
-    described = page.read_text(encoding="utf-8")
+    described = re.sub(r'<script src="https://cdnjs[^"]*/(require|jquery)[^"]*"></script>', "", page.read_text("utf-8"))
     for output in outputs:  # nbconvert says this of each picture, in the order of the notebook
         alt = output.get("metadata", {}).get("image/png", {}).get("alt", "A figure of this chapter.")
         described = described.replace(f'alt="{NO_ALT}"', f'alt="{html.escape(alt)}"', 1)

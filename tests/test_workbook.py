@@ -467,7 +467,7 @@ def test_the_address_is_written_into_every_notebook_and_nothing_else_changes(pla
     assert "requirements-extras.txt" in workbook.colab_source("04_speaker_diarization.ipynb", "")
 
 
-def test_the_exported_page_says_what_each_picture_shows(tmp_path):
+def test_the_exported_page_says_what_each_picture_shows_and_fetches_no_script(tmp_path):
     def output(**metadata):
         return {"output_type": "display_data", "data": {"image/png": ""}, "metadata": metadata}
 
@@ -477,6 +477,7 @@ def test_the_exported_page_says_what_each_picture_shows(tmp_path):
     ]
     notebook, page = tmp_path / "a.ipynb", tmp_path / "a.html"
     notebook.write_text(json.dumps({"cells": cells}))
-    page.write_text(f'<img alt="{workbook.NO_ALT}"><img alt="own"><img alt="{workbook.NO_ALT}">')
-    workbook.describe_pictures(notebook, page)
+    script = '<script src="https://cdnjs.cloudflare.com/ajax/libs/require.js/2.1.10/require.min.js"></script>'
+    page.write_text(f'{script}<img alt="{workbook.NO_ALT}"><img alt="own"><img alt="{workbook.NO_ALT}">')
+    workbook.finish(notebook, page)
     assert page.read_text() == ('<img alt="two &quot;lines&quot;"><img alt="own"><img alt="A figure of this chapter.">')

@@ -74,7 +74,9 @@ def describe(figure):
         labels = axis.get_xlabel() or figure.get_supxlabel(), axis.get_ylabel() or figure.get_supylabel()
         words = [axis.get_title() or axis.get_title(loc="left"), " against ".join(filter(None, reversed(labels)))]
         _, legend = axis.get_legend_handles_labels()
-        words.append(f"shown: {', '.join(dict.fromkeys(legend))}" if legend else "")
+        legend = list(dict.fromkeys(legend))
+        named = ", ".join(legend) if len(legend) <= 8 else f"{len(legend)} groups, {legend[0]} to {legend[-1]}"
+        words.append(f"shown: {named}" if legend else "")
         panels.append(", ".join(filter(None, words)))
     title = figure.get_suptitle()
     return f"Figure{f' ({title})' if title else ''}: {'; '.join(filter(None, dict.fromkeys(panels))) or 'a picture'}."

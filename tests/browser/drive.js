@@ -173,8 +173,14 @@ async function record(page, chapter) {
   const here = page.locator(".jp-OutputArea .widget-vbox, .jp-OutputArea .lm-Widget").filter({ has: buttons.first() }).last();
   await buttons.first().scrollIntoViewIfNeeded();
   await buttons.first().click();
-  await sleep(1500);
-  const level = await page.evaluate(() => Math.max(...[...document.querySelectorAll("meter")].map((one) => one.value)));
+  const level = await page.evaluate(async () => {
+    let highest = 0; // the microphone's syllables have gaps
+    for (let k = 0; k < 30; k++) {
+      highest = Math.max(highest, ...[...document.querySelectorAll("meter")].map((one) => one.value));
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    return highest;
+  });
   check(chapter, "the recorder's meter moves", level > 0.01, level);
   await page.screenshot({ path: `${settings.out}/${chapter}-recording.png` });
   await sleep(1500);
