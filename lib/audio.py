@@ -19,6 +19,7 @@ SUFFIXES = (  # what `read` takes; a walk through a folder of recordings passes 
 )
 CANCEL_DB = 12.0  # a mean so far below the loudest channel: the channels cancel (a silent second one costs 6 dB)
 LOUD, TOO_LOUD = 4.0, 100.0  # peaks from which a wave is said to be loud, and is refused: integers not divided
+FASTEST = 6_000_000  # Hz; beyond it a header is damaged
 STREAMED = 0x7FFFF000  # sizes from here on (and 0) stand in headers of streams, which were written without knowing
 SLACK = 64  # bytes that a header may announce too many
 
@@ -48,8 +49,7 @@ def read_channels(path):
         wave, rate = _read_av(path, source)
     except (MemoryError, ValueError) as error:  # room for all samples that the header announces is made beforehand
         raise AudioError(f"{path}: its header announces more samples than memory holds. Export it again.") from error
-    if wave.shape[0] == 0:
-        raise AudioError(f"{path}: the file holds no audio samples. Copy or record it again.")
+    _check_header(path, len(wave), rate)
     return wave, rate
 
 
@@ -61,11 +61,11 @@ def is_sound(name):
 def check_file(path):
     """Raise `AudioError` where `path` is missing, empty, or shorter than its own header says. Decodes nothing."""
     path = Path(path)
-    if path.is_symlink() and not path.exists():
+    if os.path.islink(path) and not os.path.exists(path):
         raise AudioError(f"{path}: a link to {os.readlink(path)}, which is not there. Copy the file itself.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise AudioError(f"{path}: a folder, not a file. Give one of the recordings in it.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise AudioError(f"{path}: no such file. Check the path and its spelling.")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes). Copy or record it again.")
@@ -161,9 +161,7 @@ def _short_mp3(file, size, head):
 
 
 def facts(path):
-    """(rate in Hz, channels, samples) of a file by its header, decoded only where that does not tell. Errors as in
-    `read`.
-    """
+    """(rate in Hz, channels, samples) of a file, decoded only where its header does not tell. Errors as in `read`."""
     path = Path(path).expanduser()
     source = _opened(path)
     try:
@@ -172,9 +170,14 @@ def facts(path):
     except soundfile.LibsndfileError:
         wave, rate = _read_av(path, source)
         found = rate, wave.shape[1], len(wave)
-    if found[2] == 0:
-        raise AudioError(f"{path}: the file holds no audio samples. Copy or record it again.")
+    _check_header(path, found[2], found[0])
     return found
+
+
+def _check_header(path, samples, rate):
+    if not samples or rate > FASTEST:
+        wrong = f"its header tells {rate} Hz" if samples else "the file holds no audio samples"
+        raise AudioError(f"{path}: {wrong}. Copy or record it again.")
 
 
 def _opened(path):
@@ -259,8 +262,7 @@ def as_floats(wave, name="the wave"):
 
 
 def mixdown(wave, name="the wave"):
-    """The mean over channels of float `(samples, channels)`, or where the channels cancel the loudest one, which is
-    said.
+    """The mean over channels of float `(samples, channels)`; where they cancel the loudest one, which is said.
 
     Raises `AudioError` for NaN and for a peak over 100; a peak over 4 is said.
     """
@@ -330,9 +332,7 @@ def resample(wave, sr_from, sr_to):
 
 
 def rms_db(wave):
-    """Root mean square level of `wave` over its last axis in dBFS (a full-scale square wave is 0); silence reads
-    -120.
-    """
+    """Root mean square level of `wave` over its last axis in dBFS (a full-scale square is 0); silence reads -120."""
     power = np.mean(np.square(np.asarray(wave, dtype=np.float64)), axis=-1)
     return 10 * np.log10(np.maximum(power, 10 ** (SILENCE_DB / 10)))
 

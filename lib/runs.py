@@ -55,7 +55,11 @@ def check_paths(**given):
     after minutes of work.
     """
     for name, path in given.items():
-        if path and not place(path).exists():
+        try:
+            there = not path or place(path).exists()
+        except OSError:  # a name that no disk takes, such as one of 300 letters
+            there = False
+        if not there:
             raise RunError(f"{name}: {place(path)}: no such file or folder. Correct the parameter `{name}`.")
 
 

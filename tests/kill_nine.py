@@ -1,7 +1,7 @@
-"""Kill -9 at random moments of a dataset build, of packing and of training: afterwards the same command goes on, and
-nothing is half there.
+"""Kill -9 at random moments of a dataset build, of packing, of training and of a download: afterwards the same command
+goes on, and nothing is half there.
 
-    python tests/kill_nine.py [kills] [seed]      so many kills of each, default 2
+    python tests/kill_nine.py [kills] [seed] [step ...]      so many kills of each step, default 2 of all four
 
 Each kill is said with its moment; an exit status other than 0 means that something was left broken.
 """
@@ -54,6 +54,42 @@ def train(folder):
     )  # fmt: skip
 
 
+SLOW_APT = """#!/bin/sh
+for package; do :; done  # the last argument
+size=$(stat -c %s "$MADE/$package")
+for part in 1 2 3 4 5; do
+  head -c $((part * size / 5)) "$MADE/$package" > "${package}_1.0_all.deb"
+  sleep 0.1
+done
+"""
+
+
+def download(folder):
+    """Three packages, which an apt-get of our own hands out in pieces."""
+    from made_packages import encoded, make_deb, speech
+
+    made, table = folder / "made", folder / "voices.csv"
+    made.mkdir(exist_ok=True)
+    (made / "apt-get").write_text(SLOW_APT)
+    (made / "apt-get").chmod(0o755)
+    rows = ["speaker,package,pattern,language,sex,licence,split,note"]
+    for number, name in enumerate(("first", "second", "third")):
+        if not (made / name).exists():
+            waves = {f"talk/{k}.wav": encoded(speech(10 * number + k)) for k in range(8)}
+            make_deb(folder / name, waves)
+            (folder / name).rename(made / name)
+        rows.append(f"{name}son,{name},*/talk/*,en,F,CC0,Train,")
+    table.write_text("\n".join(rows) + "\n")
+    os.environ |= {"WORKBOOK_CACHE": str(folder / "cache"), "MADE": str(made)}
+    os.environ["PATH"] = f"{made}{os.pathsep}{os.environ['PATH']}"
+    from lib.data import debian
+
+    for left in (folder / "cache").rglob(".*"):  # an hour passes
+        os.utime(left, (0, 0))
+    started()
+    debian.load(progress=False, table=table, workers=1)
+
+
 def started():
     print("started", flush=True)
 
@@ -81,9 +117,22 @@ def check_train(folder):
     ConVoiFilter.from_pretrained(folder / "run" / "best")
 
 
+def check_download(folder):
+    import soundfile
+
+    os.environ["WORKBOOK_CACHE"] = str(folder / "cache")
+    from lib.data import debian
+
+    found = debian.load(progress=False, table=folder / "voices.csv")
+    assert found["speaker"].value_counts().to_dict() == {"firstson": 8, "secondson": 8, "thirdson": 8}
+    assert all(len(soundfile.read(path)[0]) > 8000 for path in found["path"])
+
+
 def left_over(folder):
     """Names of half things, which each of these commands starts with a dot."""
-    return [path for path in folder.rglob(".*") if path.name.startswith((".part", ".shards", ".old", ".best"))]
+    return [
+        path for path in folder.rglob(".*") if path.name.startswith((".part", ".shards", ".old", ".best", ".unpacked"))
+    ]
 
 
 def attempt(step, folder, seconds=None):
@@ -106,13 +155,16 @@ def attempt(step, folder, seconds=None):
     return True
 
 
-def main(kills=2, seed=0):
+STEPS = ("build", "pack", "download", "train")
+
+
+def main(kills=2, seed=0, *steps):
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as top:
-        for step in ("build", "pack", "train"):
+        for step in steps or STEPS:
             folder, done = Path(top), 0
             for number in range(kills):
-                moment = chance.uniform(0.02, {"build": 1.5, "pack": 0.6, "train": 8.0}[step])
+                moment = chance.uniform(0.02, {"build": 1.5, "pack": 0.6, "download": 2.5, "train": 8.0}[step])
                 ended = attempt(step, folder, moment)
                 done += not ended
                 print(
@@ -131,4 +183,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--step"]:
         globals()[sys.argv[2]](Path(sys.argv[3]))
     else:
-        main(*map(int, sys.argv[1:]))
+        main(*map(int, sys.argv[1:3]), *sys.argv[3:])

@@ -157,3 +157,18 @@ def test_a_flac_that_announces_more_than_memory_holds_is_named(tmp_path):
     path.write_bytes(data)
     with pytest.raises(audio.AudioError, match=r"a\.flac: its header announces more samples"):
         audio.read(path)
+
+
+def test_a_rate_that_no_recorder_has_is_named(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(1600), 16000)
+    data = bytearray(path.read_bytes())
+    data[24:28] = struct.pack("<I", 900_000_000)
+    path.write_bytes(data)
+    with pytest.raises(audio.AudioError, match=r"a\.wav: its header tells 900000000 Hz"):
+        audio.read(path)
+
+
+def test_a_name_that_no_disk_takes_is_no_file():
+    with pytest.raises(audio.AudioError, match="no such file"):
+        audio.read("a" * 300 + ".wav")

@@ -38,3 +38,8 @@ def test_a_path_parameter_that_is_not_there_is_named_at_once(tmp_path):
     check_paths(song="", root=None, data=str(tmp_path))
     with pytest.raises(RunError, match=r"song: .*nowhere\.wav: no such file or folder"):
         check_paths(root=str(tmp_path), song="data/nowhere.wav")
+
+
+def test_a_name_that_no_disk_takes_is_refused_by_name():
+    with pytest.raises(RunError, match="song: .*no such file or folder"):
+        check_paths(song="a" * 300)

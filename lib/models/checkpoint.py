@@ -9,6 +9,7 @@ import torch
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # which file holds which tensor
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", *INDICES)
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "weights", "params")
+DEEPEST = 8  # wrappers within wrappers; one may hold itself
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")  # data parallel, torch.compile, Lightning
 
 
@@ -97,7 +98,7 @@ def read_weights(file, key=None):
         else:
             state = torch.load(str(file), map_location="cpu", weights_only=True)
     except Exception as error:  # a text file, a cut download and a malicious pickle each raise their own kind
-        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
+        if "Unsupported global" in str(error) or "GLOBAL" in str(error) or _plain_pickle(file):
             raise CheckpointError(
                 f"{file}: cannot be read as weights: a pickle that holds more than tensors, which could run code. Save"
                 " model.state_dict() alone, best as safetensors."
@@ -106,6 +107,12 @@ def read_weights(file, key=None):
             f"{file}: cannot be read as weights ({type(error).__name__}: {str(error)[:120]}). Download it again."
         ) from error
     return _plain(state, file, key)
+
+
+def _plain_pickle(file):
+    """Whether Python's own pickle wrote it, in a protocol that torch.save never takes."""
+    with open(file, "rb") as handle:
+        return handle.read(2) in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def _index(file):
@@ -121,11 +128,9 @@ def _index(file):
 
 def _plain(state, file, key=None):
     """The table of tensors in what a file held: wrappers opened, NaN refused."""
-    while isinstance(state, dict):
-        inner = next((state[one] for one in (key, *WRAPPERS) if isinstance(state.get(one), dict)), None)
-        if inner is None:
-            break
-        state = inner
+    for _ in range(DEEPEST):
+        if isinstance(state, dict):
+            state = next((state[one] for one in (key, *WRAPPERS) if isinstance(state.get(one), dict)), state)
     if not isinstance(state, dict) or not state or not all(isinstance(one, torch.Tensor) for one in state.values()):
         raise CheckpointError(f"{file}: holds something else than a table of tensors. Give a state dict.")
     if broken := [name for name, one in state.items() if one.is_floating_point() and not torch.isfinite(one).all()]:

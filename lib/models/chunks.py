@@ -10,6 +10,7 @@ from lib.models.enrollment import SILENT, checked
 from lib.models.resampling import to_rate
 
 CANCEL_DB = 12.0  # as in lib.audio: a mean so far below the loudest channel
+FAINT = 1e-4  # a mixture whose peak lies below this (-80 dBFS, three steps of 16 bits) holds no voice
 LOUD, TOO_LOUD = 4.0, 100.0  # as in lib.audio: peaks that are said, and refused
 SPEEDS = (
     0.84,
@@ -107,7 +108,7 @@ def extract(model, mix, enrollment, sr, overlap, batch, progress, precision="fp3
     if not len(speeds) or not all(0.5 <= speed <= 2 for speed in speeds):
         raise ValueError(f"speeds must be one or more from 0.5 to 2, got {speeds}")
     mix, enrollment = mono(mix, "mix"), checked(mono(enrollment, "enrollment"), sr)
-    if np.ptp(mix) < 2 * SILENT:
+    if np.ptp(mix) < 2 * FAINT:
         warnings.warn("mix: silent, and so is the estimate. Was the microphone on?", stacklevel=3)
     rate, chunk, device = model.config.sample_rate, model.chunk, next(model.parameters()).device
     wave, was_training = torch.from_numpy(to_rate(mix, sr, rate)), model.training

@@ -1,6 +1,7 @@
 """Checkpoints as others save them: prefixes, wrappers, shards; and those that cannot be used, each with its remedy."""
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -88,3 +89,17 @@ def test_a_config_that_is_none(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config.json: (not a JSON config|holds a)"):
         read_checkpoint(tmp_path)
+
+
+def test_a_wrapper_that_holds_itself_ends(tmp_path):
+    loop = {"x": 1}
+    loop["model"] = loop
+    torch.save(loop, tmp_path / "w.bin")
+    with pytest.raises(CheckpointError, match=r"w\.bin: holds something else"):
+        read_weights(tmp_path / "w.bin")
+
+
+def test_what_pythons_own_pickle_wrote_is_told_how_to_save(tmp_path):
+    (tmp_path / "w.bin").write_bytes(pickle.dumps({"x": 1.0}, protocol=4))
+    with pytest.raises(CheckpointError, match=r"w\.bin.* Save model\.state_dict\(\) alone"):
+        read_weights(tmp_path / "w.bin")

@@ -296,6 +296,14 @@ def test_bad_input_to_extract_is_named(model, mix, enrollment, said):
         model.extract(mix, enrollment)
 
 
+@pytest.mark.parametrize("peak", [0.0, 2 / 32768])
+def test_a_mixture_without_sound_is_a_warning(model, peak):
+    mix = peak * np.sign(np.sin(np.arange(16000) / 5)).astype(np.float32)
+    enrollment = np.random.default_rng(0).standard_normal(4 * 16000).astype(np.float32) * 0.1
+    with pytest.warns(UserWarning, match="mix: silent, and so is the estimate. Was the microphone on"):
+        model.extract(mix, enrollment)
+
+
 def test_a_short_enrollment_is_a_warning(model):
     mix, _, enrollment = signals()
     with pytest.warns(UserWarning, match="enrollment: 2.0 s is short"):
