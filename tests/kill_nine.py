@@ -6,6 +6,7 @@ goes on, and nothing is half there.
 Each kill is said with its moment; an exit status other than 0 means that something was left broken.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -142,13 +143,16 @@ def attempt(step, folder, seconds=None):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     process.stdout.readline()  # it has imported what it needs
     if seconds is not None:
         time.sleep(seconds)
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its workers, which nobody feeds any more
             return False
     _, said = process.communicate()
     assert process.returncode == 0, f"{step} stopped by itself: {said[-2000:]}"
