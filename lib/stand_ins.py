@@ -60,7 +60,7 @@ def starter(pretrained="pretrained/starter", seed=0):
 
 
 def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
-    """The fine-tuned model: `run`/best where chapter 2 made it, else `start` trained for a moment on `data` by
+    """The fine-tuned model: `run`/kept or /best where chapter 2 made it, else `start` trained for a moment on `data` by
     `strategy`.
 
     start: a function that returns the model to start from. items: mixtures of Train used on the spot, out of an even
@@ -68,17 +68,19 @@ def fine_tuned(run, start, data, strategy="attention of last 2", items=64):
     """
     from lib.models.convoifilter import ConVoiFilter
 
-    if (place(run) / "best" / "config.json").is_file():
-        print(_state_of(run))
-        return ConVoiFilter.from_pretrained(place(run) / "best")
+    for name in ("kept", "best"):  # what chapter 2 kept of it, else the epoch with the lowest loss
+        if (place(run) / name / "config.json").is_file():
+            print(_state_of(run))
+            return ConVoiFilter.from_pretrained(place(run) / name)
     from transformers.utils import logging
 
     from lib.data.dataset import part
     from lib.training import strategies
+    from lib.training.equaliser import fit_equaliser
     from lib.training.fit import fit
 
     train, val = part(data, "Train", items), part(data, "Val", items // 4)
-    model = start()
+    model = fit_equaliser(start(), train)
     strategies.freeze_as(model, strategy)
     print(
         f"{run}/best is not there (chapter 2 makes it), so the starter is fine-tuned here for a moment: {strategy}, "
@@ -104,7 +106,7 @@ def _state_of(run):
             f"{run}: no epoch was better than the model it started from, so starter and fine-tuned are the same here."
         )
     return (
-        f"{run}: the weights of epoch {record['best_epoch']}, its best."
+        f"{run}: what chapter 2 kept of epoch {record['best_epoch']}, its best."
         if "best_epoch" in record
         else f"{run}: its best weights."
     )

@@ -79,6 +79,8 @@ class ConVoiFilterConfig(PretrainedConfig):
     fill: what stands behind the end of a wave that does not fill its last chunk: "zeros" (public), or "repeat", the
     wave again, so that
     what the x-vector averages over time is speech alone.
+    equaliser: a fixed complex gain a frequency behind the mask, `[[real, imaginary], ...]`, which brings the device of
+    a place into order (`lib.training.equaliser`); None, as in the public graph, for everywhere else.
     enh_args: the public config's nested form, wins where given.
     """
 
@@ -106,6 +108,7 @@ class ConVoiFilterConfig(PretrainedConfig):
         xvector_front="public",
         magnitude_power=1.0,
         fill="zeros",
+        equaliser=None,
         **kwargs,
     ):
         sizes = dict(
@@ -129,7 +132,10 @@ class ConVoiFilterConfig(PretrainedConfig):
             raise ValueError(f"fill must be 'zeros' or 'repeat', got {fill!r}")
         for name, value in sizes.items():
             setattr(self, name, value)
+        if equaliser is not None and len(equaliser) != sizes["n_fft"] // 2 + 1:
+            raise ValueError(f"equaliser must hold a gain a frequency, {sizes['n_fft'] // 2 + 1}, got {len(equaliser)}")
         self.fill, self.sample_rate, self.enh_chunk_size = fill, sample_rate, enh_chunk_size
+        self.equaliser = equaliser
         self.condition_dropout, self.magnitude_power = condition_dropout, magnitude_power
         self.xvector_channels, self.xvector_pool, self.xvector_front = xvector_channels, xvector_pool, xvector_front
         super().__init__(**kwargs)
@@ -274,7 +280,7 @@ class ConVoiFilter(PreTrainedModel):
         """
         spectrum = self.stft(chunk)
         mask = self.mask(spectrum.abs(), self.condition(embedding, self.xvector_model(chunk)))
-        return self.istft(spectrum * mask, chunk.shape[-1])
+        return self.istft(self.equalise(spectrum * mask), chunk.shape[-1])
 
     def separate_from(self, chunk, prefix):
         """As `separate`, from what is known of each chunk already, `(batch, ...)` each.
@@ -291,7 +297,7 @@ class ConVoiFilter(PreTrainedModel):
                 for name in ("enrolled", "heard")
             )
             state = conformer(self.features(spectrum.abs(), self.condition(enrolled, heard)))
-        return self.istft(spectrum * self.mask_of(state), chunk.shape[-1])
+        return self.istft(self.equalise(spectrum * self.mask_of(state)), chunk.shape[-1])
 
     def condition(self, enrolled, heard):
         """Join the enrollment's embedding and the mixture's own, each `(batch, 512)`, into one condition `(batch,
@@ -317,6 +323,13 @@ class ConVoiFilter(PreTrainedModel):
     def mask_of(self, state):
         """The Conformer's output `(batch, frames, dim)` -> the mask `(batch, frames, bins)`, 0 or more."""
         return F.relu(self.enh_model.separator.linear[0](state)).float()
+
+    def equalise(self, spectrum):
+        """Complex `(batch, frames, bins)` through the config's equaliser, where there is one."""
+        if self.config.equaliser is None:
+            return spectrum
+        gains = torch.tensor(self.config.equaliser, dtype=torch.float32, device=spectrum.device)
+        return spectrum * torch.view_as_complex(gains)
 
     def stft(self, wave):
         """`(batch, samples)` -> complex `(batch, frames, bins)`; Hann window, centred."""

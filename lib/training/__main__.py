@@ -2,8 +2,8 @@
 
 The same under `torchrun` on several GPUs or machines: each process takes its share of every batch, so that `batch_size`
 stays what it was. The file's `notes` say what to train on: pretrained (folder or hub id), dataset (folder), strategy
-(arguments of `lib.training.freezing.freeze`, or a name out of `STRATEGIES`), and, where only a part was used,
-train_items and val_items.
+(arguments of `lib.training.freezing.freeze`, or a name out of `STRATEGIES`), equalise where an equaliser was fitted
+first, and, where only a part was used, train_items and val_items.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 from lib import runs
 from lib.data.dataset import collate, part
 from lib.training import freezing, strategies
+from lib.training.equaliser import fit_equaliser
 from lib.training.fit import fit
 
 NEEDED = ("pretrained", "dataset", "strategy")
@@ -37,10 +38,11 @@ def train_as(settings_file, out=None, resume=False, **changes):
         )
     place = runs.place(notes["pretrained"])
     model = ConVoiFilter.from_pretrained(place if place.is_dir() else notes["pretrained"])
-    strategy = notes["strategy"]
-    strategies.freeze_as(model, strategy) if isinstance(strategy, str) else freezing.freeze(model, **strategy)
     folder = runs.place(notes["dataset"])
     train, val = (part(folder, split, notes.get(f"{split.lower()}_items")) for split in ("Train", "Val"))
+    model = fit_equaliser(model, train) if notes.get("equalise") else model
+    strategy = notes["strategy"]
+    strategies.freeze_as(model, strategy) if isinstance(strategy, str) else freezing.freeze(model, **strategy)
     settings = {**record["settings"], **changes}
     return fit(
         model, train, val, out or Path(settings_file).parent, resume=resume, collate=collate, notes=notes, **settings

@@ -27,6 +27,11 @@ def open_all_but_speaker(model):
     return freezing.hold_statistics(model, freezing.freeze_groups(model, groups, set(groups) - {"xvector", "spk_ffn"}))
 
 
+def open_attention(model):
+    """The attention of every Conformer block trains, and nothing else. Returns the table of `freeze`."""
+    return freezing.freeze(model, depth=len(model.enh_model.separator.conformer.encoders), type="attn")
+
+
 def open_norms_and_biases(model):
     """The LayerNorms and all biases after the speaker encoder train; every module stays in eval mode, so BatchNorm
     keeps its statistics.

@@ -19,7 +19,7 @@ from lib.metrics import bootstrap_interval
 from lib.runs import place
 from lib.training import freezing, strategies
 from lib.training.adapters import merge_adapters
-from lib.training.equaliser import fit_equaliser
+from lib.training.equaliser import at_home, fit_equaliser
 from lib.training.fit import fit, measure
 from lib.training.settings import Settings
 
@@ -28,9 +28,9 @@ STRATEGIES = (*strategies.STRATEGIES, RANDOM)
 DOMAINS = ("val", "test", "source")
 
 
-def source_domain(folder="data/Dataset_source", source="auto", root=None, test=40):
-    """Plain mixtures for the domain `source`: two people at an SIR of -5 to 5 dB, no background, no room, Test people
-    alone.
+def source_domain(folder="data/Dataset_source", source="auto", root=None, test=40, val=0):
+    """Plain mixtures for the domain `source`: two people at an SIR of -5 to 5 dB, no background, no room, of Test
+    people, and of Val people where what is forgotten shall choose something.
 
     Made in `folder` where they are not there yet. Returns the folder; where no voices can be had, says so and returns
     None.
@@ -50,7 +50,7 @@ def source_domain(folder="data/Dataset_source", source="auto", root=None, test=4
             overwrite=True,
             progress=False,
             train=0,
-            val=0,
+            val=val,
             test=test,
             interferers=(1, 1),
             sir_db=(-5.0, 5.0),
@@ -79,21 +79,38 @@ def before_after(samples, names):
 
 
 def score(model, sets, **how):
-    """SI-SDRi (dB) of every item of `sets` (domain -> dataset): a DataFrame domain, index, si_sdri. `how`: see
-    `training.measure`.
+    """SI-SDRi (dB) of every item of `sets` (domain -> dataset): a DataFrame domain, index, si_sdri.
+
+    On `source`, where the model is at home, an equaliser made for a place is off. how: see `training.measure`.
     """
-    return pd.concat(
-        [measure(model, data, **how).assign(domain=domain) for domain, data in sets.items()], ignore_index=True
-    )
+    rows = []
+    for domain, data in sets.items():
+        with at_home(model) if domain == "source" else contextlib.nullcontext():
+            rows.append(measure(model, data, **how).assign(domain=domain))
+    return pd.concat(rows, ignore_index=True)
 
 
-def compare(start, names, train, sets, out, before=None, resume=False, collate=None, say=print, seeds=(0,), **settings):
+def compare(
+    start,
+    names,
+    train,
+    sets,
+    out,
+    before=None,
+    resume=False,
+    collate=None,
+    say=print,
+    seeds=(0,),
+    equalise=True,
+    **settings,
+):
     """Fine-tune `start` by each of `strategies`, once a seed, and measure it. Returns `(table, samples)`.
 
     start: the model, left as it is. names: of strategies, out of `STRATEGIES`. sets: domain -> dataset, `val` among
-    them. before: the start's scores, where `score` has them already. settings: see `training.Settings`. Each strategy
-    is a run in `out`; its weights are dropped once measured. A `learning_rate` of 0 or None is each strategy's own
-    (`lib.training.strategies`). With `resume` those that are done are not done again.
+    them. before: the start's scores, where `score` has them already. equalise: every strategy trains behind the
+    equaliser fitted on `train`, so that it learns what is left to learn; else from `start` alone. settings: see
+    `training.Settings`. Each strategy is a run in `out`; its weights are dropped once measured. A `learning_rate` of 0
+    or None is each strategy's own (`lib.training.strategies`). With `resume` those that are done are not done again.
 
     table: a row a strategy, after the model before and the one with an equaliser fitted on `train` behind it: strategy,
     trainable, rate, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri with <domain>_low and _high
@@ -109,14 +126,15 @@ def compare(start, names, train, sets, out, before=None, resume=False, collate=N
     )
     before, started = score(start, sets, **how) if before is None else before, time.perf_counter()
     samples = [before.assign(strategy=BEFORE, seed=seeds[0])]
-    equalised, seconds = _equalised(start, train, sets, how)
+    filtered = fit_equaliser(start, train)
+    seconds, equalised = time.perf_counter() - started, score(filtered, sets, **how)
     rows.append({"strategy": EQUALISER, "trainable": 0, "seconds": seconds})
     samples.append(equalised.assign(strategy=EQUALISER, seed=seeds[0]))
     todo = [(name, seed) for name in names for seed in seeds]
     for done, (name, seed) in enumerate(todo, start=1):
         folder = Path(out) / (slug(name) + (f"_seed_{seed}" if len(seeds) > 1 else ""))
         asked = {**settings, "seed": seed, "learning_rate": settings.get("learning_rate") or rate_of(name)}
-        row, scores = _one(start, name, train, sets, folder, resume, how, asked)
+        row, scores = _one(filtered if equalise else start, name, train, sets, folder, resume, how, asked)
         rows.append({**row, "seeds": len(seeds)})
         samples.append(scores.assign(strategy=name, seed=seed))
         left = (time.perf_counter() - started) / done * (len(todo) - done)
@@ -142,14 +160,6 @@ def compare(start, names, train, sets, out, before=None, resume=False, collate=N
 def rate_of(name):
     """The learning rate that the strategy `name` stands; a model from random weights takes the highest."""
     return 1e-3 if name == RANDOM else strategies.STRATEGIES[name].rate
-
-
-def _equalised(start, train, sets, how):
-    """Scores of `start` with an equaliser behind it, and the seconds it took to fit."""
-    started = time.perf_counter()
-    model = fit_equaliser(start, train)
-    seconds = time.perf_counter() - started
-    return score(model, sets, **how), seconds
 
 
 def slug(name):
@@ -187,7 +197,7 @@ def _prepared(start, name, seed):
     """
     torch.manual_seed(seed)
     if name == RANDOM:
-        model = type(start)(type(start).config_class(**start.config.to_dict()))
+        model = type(start)(type(start).config_class(**{**start.config.to_dict(), "equaliser": None}))
         return model, strategies.freeze_as(model, "everything")
     model = type(start)(type(start).config_class(**start.config.to_dict()))
     model.load_state_dict(start.state_dict())

@@ -15,8 +15,9 @@ class Strategy(NamedTuple):
 
 STRATEGIES = {  # rates found on Val of the place "office" (results/README.md has the table)
     "head only": Strategy(dict(depth=0, open_mask=1), 2e-3),
-    "attention of last 1": Strategy(dict(depth=1, type="attn"), 1e-3),
-    "attention of last 2": Strategy(dict(depth=2, type="attn"), 1e-3),
+    "attention of last 1": Strategy(dict(depth=1, type="attn"), 3e-4),
+    "attention of last 2": Strategy(dict(depth=2, type="attn"), 3e-4),
+    "attention of all blocks": Strategy("open_attention", 2e-4),
     "last 1 full": Strategy(dict(depth=1), 5e-4),
     "last 2 full": Strategy(dict(depth=2), 5e-4),
     "last 2 full + speaker layer": Strategy(dict(depth=2, open_spk_ffn=1), 5e-4),
