@@ -10,7 +10,27 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import soundfile
+
+try:
+    import soundfile
+except ModuleNotFoundError:  # a bare GPU machine: what needs no file works, and reading one says what is missing
+
+    class soundfile:
+        """Stands where the package would; whatever is asked of it says what to install."""
+
+        class LibsndfileError(Exception):
+            """What reading raises; never, here."""
+
+        @staticmethod
+        def read(*arguments, **named):
+            raise ModuleNotFoundError(
+                "Audio files are read and written with the package soundfile, which is not installed: pip install"
+                " soundfile soxr av",
+                name="soundfile",
+            )
+
+        info = write = read
+
 
 SILENCE_DB = -120.0  # what the level of a silent wave reads as, instead of minus infinity
 SUFFIXES = (  # what `read` takes; a walk through a folder of recordings passes over the rest

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from lib.data.folders import SPLITS, SR, DatasetError, MixtureDataset, check_dataset, check_speakers, collate
-from lib.data.shards import ShardedMixtures, say_if_stale, shard_folder
 
 __all__ = ["SPLITS", "SR", "DatasetError", "check_dataset", "collate", "open_dataset", "part", "spread"]
 
@@ -21,7 +20,9 @@ def open_dataset(folder, split, segment_seconds=None, skip_bad=False):
     `segment_seconds` cuts mix and target to their first seconds. Raises `DatasetError` as `check_dataset` does; a file
     that turns out damaged when it is read is named then.
     """
-    if (shard_folder(folder, split) / "index.csv").is_file():
+    if (Path(folder) / f"{split}_Dataset" / "shards" / "index.csv").is_file():
+        from lib.data.shards import ShardedMixtures, say_if_stale, shard_folder  # needs soundfile, so only here
+
         check_speakers(Path(folder))
         say_if_stale(folder, split)
         return ShardedMixtures(shard_folder(folder, split), segment_seconds)

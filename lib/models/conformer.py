@@ -168,7 +168,8 @@ class Conformer(nn.Module):
         if key not in self._positions:
             if len(self._positions) > 8:
                 self._positions.clear()
-            self._positions[key] = relative_positions(frames, self.dim, device)
+            with torch.inference_mode(False):  # a table made in inference could not be used in training afterwards
+                self._positions[key] = relative_positions(frames, self.dim, device)
         return self._positions[key]
 
     def enter(self, features):

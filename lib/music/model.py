@@ -198,7 +198,8 @@ class CRNN(PreTrainedModel):
 
     def _window(self, device):
         if str(device) not in self._windows:
-            self._windows[str(device)] = torch.hann_window(self.config.n_fft, device=device)
+            with torch.inference_mode(False):  # a window made in inference could not be used in training afterwards
+                self._windows[str(device)] = torch.hann_window(self.config.n_fft, device=device)
         return self._windows[str(device)]
 
 

@@ -433,9 +433,31 @@ def test_bf16_leaves_no_trace_in_the_model(tmp_path):
 
 BARE = """
 import sys
-missing = "soundfile soxr av librosa matplotlib IPython platformdirs scipy ipywidgets torchaudio mlflow"
-for name in missing.split():
-    sys.modules[name] = None  # importing it fails as if it were not installed
+from importlib.machinery import PathFinder
+
+MISSING = set("soundfile soxr av librosa matplotlib IPython platformdirs scipy ipywidgets torchaudio mlflow".split())
+
+class Bare(PathFinder):  # finds all but what a bare GPU machine does not have
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in MISSING else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+"""
+
+IMPORTS = """
+import torch
+import lib.models.convoifilter
+assert "pandas" not in sys.modules
+import lib.models.chunks, lib.training, lib.training.__main__, lib.training.comparison, lib.training.benchmark
+import lib.data.dataset
+try:
+    lib.audio.write(sys.argv[1], 0.1 * torch.ones(100).numpy())
+except ModuleNotFoundError as error:
+    print(error)
+"""
+
+TRAINING = """
 import torch
 torch.set_num_threads(1)
 from lib.training.freezing import freeze
@@ -453,10 +475,18 @@ print("rows", len(history), "si_sdri" in history.columns[3])
 
 def test_it_runs_on_a_bare_machine(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", BARE, str(tmp_path / "run")], cwd=runs.ROOT, capture_output=True, text=True
+        [sys.executable, "-c", BARE + TRAINING, str(tmp_path / "run")], cwd=runs.ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "rows 2 True" in done.stdout and (tmp_path / "run" / "best" / "config.json").is_file()
+
+
+def test_models_training_and_data_import_on_a_bare_machine(tmp_path):
+    """Without IPython, librosa, PyAV, matplotlib, soundfile; reading a file then says what to install."""
+    command = [sys.executable, "-c", BARE + IMPORTS, str(tmp_path / "voice.wav")]
+    done = subprocess.run(command, cwd=runs.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip().startswith("Audio files are read") and "pip install" in done.stdout
 
 
 def test_a_log_gets_a_line_an_epoch(tmp_path, capsys):
@@ -481,6 +511,23 @@ def test_unknown_settings_are_refused_by_name():
     assert Settings.of({"epochs": 3}).epochs == 3
     with pytest.raises(SettingsError, match="unknown setting epoch; known are: epochs"):
         Settings.of({"epoch": 3})
+
+
+def test_a_model_that_was_measured_can_be_trained(tmp_path):
+    """What a model keeps from inference (windows, positions) is of use in training: no inference tensors."""
+    model = tiny_extractor(layers=2)
+    before = measure(model, voices(2), device="cpu")["si_sdri"].mean()
+    kept = [
+        tensor
+        for module in model.modules()
+        for table in vars(module).values()
+        if isinstance(table, dict)
+        for tensor in table.values()
+        if isinstance(tensor, torch.Tensor)
+    ]
+    assert len(kept) > 100 and not any(tensor.is_inference() for tensor in kept)  # parameters are among them
+    history = fit(model, voices(2), voices(2), tmp_path / "run", epochs=1, batch_size=2, **QUIET)
+    assert history["val_si_sdri"].iloc[0] == pytest.approx(before, abs=1e-3)
 
 
 def test_padding_of_a_batch_changes_nobody():
