@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lib.models.tables import Tables
+
 
 def relative_positions(frames, dim, device=None):
     """Sinusoids for the distances `frames - 1 ...
@@ -160,17 +162,13 @@ class Conformer(nn.Module):
             [ConformerBlock(dim, heads, units, kernel, dropout, attention_dropout) for _ in range(layers)]
         )
         self.positional_dropout, self.dim = nn.Dropout(positional_dropout), dim
-        self._positions = {}  # one table a length and device, made once; not a buffer, so not in the state dict
+        self._tables = Tables()  # of positions: not buffers, so not in the state dict
 
     def positions(self, frames, device):
         """The relative position table for `frames` frames on `device`, made once and kept."""
-        key = (frames, str(device))
-        if key not in self._positions:
-            if len(self._positions) > 8:
-                self._positions.clear()
-            with torch.inference_mode(False):  # a table made in inference could not be used in training afterwards
-                self._positions[key] = relative_positions(frames, self.dim, device)
-        return self._positions[key]
+        return self._tables.get(
+            ("positions", frames), device, lambda device: relative_positions(frames, self.dim, device)
+        )
 
     def enter(self, features):
         """`(batch, frames, inputs)` -> `(batch, frames, dim)`: what the first block sees."""

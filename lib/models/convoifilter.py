@@ -11,141 +11,17 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from lib.losses import negative_si_snr
-from lib.models import checkpoint
+from lib.losses import extraction_loss
+from lib.models import checkpoint, spectra
+from lib.models.config import ConVoiFilterConfig
 from lib.models.conformer import Conformer
+from lib.models.tables import Tables
 from lib.models.xvector import XVector
 
-# what the public config may say about its separator, and that this implementation takes for granted
-FIXED = {
-    "num_spk": 1,
-    "positionwise_layer_type": "conv1d",
-    "positionwise_conv_kernel_size": 1,
-    "normalize_before": False,
-    "concat_after": False,
-    "input_layer": "linear",
-    "nonlinear": "relu",
-    "conformer_pos_enc_layer_type": "rel_pos",
-    "conformer_self_attn_layer_type": "rel_selfattn",
-    "conformer_activation_type": "swish",
-    "use_macaron_style_in_conformer": True,
-    "use_cnn_in_conformer": True,
-    "predict_noise": False,
-}
-SIZES = {
-    "adim": "adim",
-    "aheads": "aheads",
-    "layers": "layers",
-    "linear_units": "linear_units",
-    "conformer_enc_kernel_size": "kernel_size",
-    "dropout_rate": "dropout",
-    "positional_dropout_rate": "positional_dropout",
-    "attention_dropout_rate": "attention_dropout",
-}
-
-
-def _sizes_from(enh_args):
-    """Flat settings from the nested `enh_args` of the public config; raises ValueError for a graph that this is not."""
-    separator, stft = dict(enh_args.get("separator_conf") or {}), dict(enh_args.get("encoder_conf") or {})
-    for name, value in FIXED.items():
-        if separator.get(name, value) != value:
-            raise ValueError(f"enh_args: separator_conf.{name} is {separator[name]!r}; only {value!r} is supported")
-    sizes = {ours: separator[theirs] for theirs, ours in SIZES.items() if theirs in separator}
-    sizes.update({name: stft[name] for name in ("n_fft", "hop_length") if name in stft})
-    if "xvector_emb_dim" in enh_args:
-        sizes["xvector_dim"] = enh_args["xvector_emb_dim"]
-    return sizes
-
-
-def _check_sizes(sizes):
-    """ValueError, naming the setting, for a size that is no whole number from 1 on, or a dropout not from 0 to 1."""
-    for name, value in sizes.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if "dropout" in name and not (number and 0 <= value < 1):
-            raise ValueError(f"{name} must be from 0 to under 1, got {value!r}")
-        if "dropout" not in name and not (number and 0 < value < 2**31 and (name[:3] == "enh" or value == int(value))):
-            raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
-
-
-class ConVoiFilterConfig(PretrainedConfig):
-    """Sizes and options of `ConVoiFilter`; the defaults are the public checkpoint's (54,285,567 parameters).
-
-    magnitude_power: exponent on the magnitudes that enter the Conformer (1 is the public graph; 0.3 compresses).
-    xvector_channels, xvector_pool: widths inside the x-vector. xvector_front: "public", or "log" to keep the long-term
-    spectrum (`SincNet`).
-    fill: what stands behind the end of a wave that does not fill its last chunk: "zeros" (public), or "repeat", the
-    wave again, so that
-    what the x-vector averages over time is speech alone.
-    equaliser: a fixed complex gain a frequency behind the mask, `[[real, imaginary], ...]`, which brings the device of
-    a place into order (`lib.training.equaliser`); None, as in the public graph, for everywhere else.
-    enh_args: the public config's nested form, wins where given.
-    """
-
-    model_type = "voicefilter"
-
-    def __init__(
-        self,
-        enh_args=None,
-        sample_rate=16000,
-        enh_chunk_size=5,
-        n_fft=512,
-        hop_length=128,
-        adim=1024,
-        aheads=8,
-        layers=4,
-        linear_units=896,
-        kernel_size=5,
-        dropout=0.1,
-        positional_dropout=0.1,
-        attention_dropout=0.1,
-        condition_dropout=0.3,
-        xvector_dim=512,
-        xvector_channels=512,
-        xvector_pool=1500,
-        xvector_front="public",
-        magnitude_power=1.0,
-        fill="zeros",
-        equaliser=None,
-        **kwargs,
-    ):
-        sizes = dict(
-            n_fft=n_fft,
-            hop_length=hop_length,
-            adim=adim,
-            aheads=aheads,
-            layers=layers,
-            linear_units=linear_units,
-            kernel_size=kernel_size,
-            dropout=dropout,
-            positional_dropout=positional_dropout,
-            attention_dropout=attention_dropout,
-            xvector_dim=xvector_dim,
-        )
-        sizes.update(_sizes_from(enh_args) if enh_args else {})
-        _check_sizes({**sizes, "sample_rate": sample_rate, "enh_chunk_size": enh_chunk_size})
-        if sizes["adim"] % sizes["aheads"]:
-            raise ValueError(f"adim ({sizes['adim']}) must be a multiple of aheads ({sizes['aheads']})")
-        if fill not in ("zeros", "repeat"):
-            raise ValueError(f"fill must be 'zeros' or 'repeat', got {fill!r}")
-        for name, value in sizes.items():
-            setattr(self, name, value)
-        if equaliser is not None and len(equaliser) != sizes["n_fft"] // 2 + 1:
-            raise ValueError(f"equaliser must hold a gain a frequency, {sizes['n_fft'] // 2 + 1}, got {len(equaliser)}")
-        self.fill, self.sample_rate, self.enh_chunk_size = fill, sample_rate, enh_chunk_size
-        self.equaliser = equaliser
-        self.condition_dropout, self.magnitude_power = condition_dropout, magnitude_power
-        self.xvector_channels, self.xvector_pool, self.xvector_front = xvector_channels, xvector_pool, xvector_front
-        super().__init__(**kwargs)
-
-    @classmethod
-    def from_enh_args(cls, enh_args, **rest):
-        """Build from the nested `enh_args` of the public checkpoint's config; `rest` are this class's other
-        settings.
-        """
-        return cls(enh_args=enh_args, **rest)
+__all__ = ["ConVoiFilter", "ConVoiFilterConfig", "ConVoiFilterOutput"]
 
 
 @dataclass
@@ -196,7 +72,7 @@ class ConVoiFilter(PreTrainedModel):
         )
         self.dropout = nn.Dropout(config.condition_dropout)
         self.chunk = int(config.enh_chunk_size * config.sample_rate)
-        self._windows = {}
+        self._tables = Tables()
         self.all_tied_weights_keys = {}
 
     @classmethod
@@ -250,7 +126,7 @@ class ConVoiFilter(PreTrainedModel):
         compute it from, with enrollment_lengths as in `embed`; or prefix, `(batch, chunks, ...)` each, what frozen
         parts said of both
         (`lib.training.prefix`). target: the reference; where given, the output's `.loss` is the mean negative SI-SNR in
-        dB over each row's `lengths`. Returns
+        dB over each row's `lengths`, for a silent target what `extraction_loss` says. Returns
         `ConVoiFilterOutput`.
         """
         if sum(given is not None for given in (embedding, enrollment, prefix)) != 1:
@@ -271,7 +147,7 @@ class ConVoiFilter(PreTrainedModel):
         if lengths is not None:
             lengths = torch.as_tensor(lengths, device=mix.device)
             est = est * (torch.arange(est.shape[1], device=mix.device)[None] < lengths[:, None])
-        loss = None if target is None else negative_si_snr(est, target, lengths).mean()
+        loss = None if target is None else extraction_loss(est, target, mix, lengths).mean()
         return ConVoiFilterOutput(loss=loss, est=est)
 
     def separate(self, chunk, embedding):
@@ -326,35 +202,22 @@ class ConVoiFilter(PreTrainedModel):
 
     def equalise(self, spectrum):
         """Complex `(batch, frames, bins)` through the config's equaliser, where there is one."""
-        if self.config.equaliser is None:
+        gains = self.config.equaliser
+        if gains is None:
             return spectrum
-        gains = torch.tensor(self.config.equaliser, dtype=torch.float32, device=spectrum.device)
-        return spectrum * torch.view_as_complex(gains)
+
+        def table(device):
+            return torch.view_as_complex(torch.tensor(gains, dtype=torch.float32, device=device))
+
+        return spectrum * self._tables.get(("equaliser", *map(tuple, gains)), spectrum.device, table)
 
     def stft(self, wave):
         """`(batch, samples)` -> complex `(batch, frames, bins)`; Hann window, centred."""
-        config = self.config
-        spectrum = torch.stft(
-            wave.float(), config.n_fft, config.hop_length, window=self._window(wave.device), return_complex=True
-        )
-        return spectrum.transpose(1, 2)
+        return spectra.stft(wave, self.config.n_fft, self.config.hop_length, self._tables)
 
     def istft(self, spectrum, samples):
         """Complex `(batch, frames, bins)` -> `(batch, samples)`."""
-        config = self.config
-        return torch.istft(
-            spectrum.transpose(1, 2),
-            config.n_fft,
-            config.hop_length,
-            window=self._window(spectrum.device),
-            length=samples,
-        )
-
-    def _window(self, device):
-        if str(device) not in self._windows:
-            with torch.inference_mode(False):  # a window made in inference could not be used in training afterwards
-                self._windows[str(device)] = torch.hann_window(self.config.n_fft, device=device)
-        return self._windows[str(device)]
+        return spectra.istft(spectrum, samples, self.config.n_fft, self.config.hop_length, self._tables)
 
     def cut(self, wave, lengths=None, count=None):
         """Cut `(batch, samples)` into `count` chunks a row, default as many as it takes: `(batch * count, chunk)` and
@@ -365,10 +228,10 @@ class ConVoiFilter(PreTrainedModel):
         """
         count = count or max(1, math.ceil(wave.shape[1] / self.chunk))
         if self.config.fill == "repeat":
-            ends = torch.full((len(wave),), wave.shape[1]) if lengths is None else torch.as_tensor(lengths)
-            places = torch.arange(count * self.chunk, device=wave.device)[None] % ends.to(wave.device)[
-                :, None
-            ].clamp_min(1)
+            ends = (
+                wave.shape[1] if lengths is None else torch.as_tensor(lengths, device=wave.device).clamp_min(1)[:, None]
+            )
+            places = (torch.arange(count * self.chunk, device=wave.device)[None] % ends).expand(len(wave), -1)
             return wave.gather(1, places).reshape(-1, self.chunk), count
         return F.pad(wave, (0, count * self.chunk - wave.shape[1])).reshape(-1, self.chunk), count
 

@@ -5,6 +5,7 @@ gradient, and it stays in eval mode whatever calls `train()`, because `requires_
 frozen BatchNorm drift and a frozen Dropout run. Counts are numbers of parameters.
 """
 
+import weakref
 from numbers import Integral
 
 import pandas as pd
@@ -129,16 +130,29 @@ class HeldInEval:
     themselves.
 
     An attribute of the module rather than a hook or a subclass, so that it holds for whoever calls `train()` (also on a
-    parent or a wrapper), leaves the module's class alone, and goes along in a deepcopy or a pickle.
+    parent or a wrapper), leaves the module's class alone, and goes along in a deepcopy or a pickle. It knows its module
+    by a weak reference: by a strong one a model that is no longer needed would keep its memory until Python next looks
+    for circles, which on a GPU is a second set of weights.
     """
 
     def __init__(self, module):
-        self.module = module
+        self._module = weakref.ref(module)
+
+    @property
+    def module(self):
+        """The module whose `train` this is."""
+        return self._module()
 
     def __call__(self, mode=True):
         type(self.module).train(self.module, mode)
         self.module.training = False
         return self.module
+
+    def __getstate__(self):
+        return {"module": self.module}
+
+    def __setstate__(self, state):
+        self._module = weakref.ref(state["module"])
 
 
 def is_held(module):
