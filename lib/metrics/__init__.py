@@ -1,5 +1,5 @@
-"""How good an estimate is: against the reference, without one, and against the enrollment; then what many numbers say
-together.
+"""How good an estimate is: against the reference, without one, and against the enrollment; what many numbers say
+together stands in `statistics`, and is reached from here too.
 
 Waves are float32 in [-1, 1] at 16 kHz; arguments come as `(est, ref)`. `si_sdr` and `sdr` work on numpy or torch over
 the last axis, in dB, higher is better; the others take one wave `(samples,)`.
@@ -13,12 +13,30 @@ import contextlib
 import functools
 import threading
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from lib import audio
+from lib.metrics import apart
+from lib.metrics.statistics import Interval, PairedTest, bootstrap_interval, paired_test, shares
+
+__all__ = [
+    "Interval",
+    "PairedTest",
+    "bootstrap_interval",
+    "dnsmos",
+    "estoi",
+    "paired_test",
+    "pesq_wb",
+    "sdr",
+    "sdri",
+    "shares",
+    "si_sdr",
+    "si_sdri",
+    "similarity",
+    "voice_embedding",
+]
 
 SR = 16000  # Hz; PESQ in wide band, DNSMOS and the speaker encoder are defined at this rate
 FLOOR_DB, CEILING_DB = -60.0, 100.0  # ratios are kept within these: one silent estimate makes no mean infinite
@@ -80,8 +98,9 @@ def pesq_wb(est, ref, sr=SR):
     """PESQ in wide band, MOS-LQO from 1 (bad) to 4.64: how a listener would rate `est` `(samples,)` against `ref`.
 
     Source: ITU-T P.862.2 by the package pesq. Its code has room for 50 utterances and ends the process beyond, so waves
-    over 16 s are scored in equal windows of at most that, and the mean over those with speech is returned. Silence: NaN
-    for a silent reference or one without speech, 1 for a silent estimate.
+    over 16 s are scored in equal windows of at most that, and the mean over those with speech is returned. It runs in a
+    process of its own (`lib.metrics.apart`): where the code ends that, NaN comes, and a warning. Silence: NaN for a
+    silent reference or one without speech, 1 for a silent estimate.
     Raises ValueError for another rate than 16 kHz, unequal shapes, or waves under a quarter of a second.
     """
     est, ref = _waves(est, ref, sr, "PESQ")
@@ -106,8 +125,11 @@ def _pesq_of(est, ref):
         return 1.0
     est, ref = (wave / np.abs(wave).max() for wave in (est, ref))  # to full scale: PESQ does not hear the level
     try:
-        return float(pesq.pesq(SR, ref, est, "wb"))
+        return float(apart.call("pesq.pesq", SR, ref, est, "wb"))
     except (pesq.NoUtterancesError, ZeroDivisionError):  # nothing in the reference that PESQ takes for speech
+        return float("nan")
+    except apart.Ended as error:
+        warnings.warn(f"PESQ has no value for a pair of {len(ref) / SR:.1f} s: {error}.", stacklevel=3)
         return float("nan")
 
 
@@ -186,79 +208,6 @@ def one_thread():
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def shares(improvements, over=1.0):
-    """Shares of samples whose SI-SDRi (dB) exceeds `over`, and lies below 0 (worse than the mixture: often the wrong
-    person).
-
-    Returns dict of `share_over_1_db` and `share_below_0`, 0 to 1. Raises ValueError for NaN or no values.
-    """
-    values = _values(improvements)
-    return {"share_over_1_db": float((values > over).mean()), "share_below_0": float((values < 0).mean())}
-
-
-class Interval(NamedTuple):
-    """A mean and the bounds of its interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-class PairedTest(NamedTuple):
-    """`effect` is the mean of `a - b` with its bootstrap interval; `p` is two-sided; `statistic` is Wilcoxon's."""
-
-    statistic: float
-    p: float
-    effect: float
-    low: float
-    high: float
-    samples: int
-
-
-def bootstrap_interval(values, seed=0, level=0.95, draws=5000):
-    """Mean of `values` with its percentile bootstrap interval: what the mean would be on other test samples of the
-    kind.
-
-    Returns `Interval(mean, low, high)`; the same seed gives the same interval. Samples of one speaker are not
-    independent, so
-    the truth is wider. Raises ValueError for NaN (drop them and say so) or no values. Source: Efron and Tibshirani,
-    1993.
-    """
-    values = _values(values)
-    picks = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.quantile(values[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-def paired_test(a, b, seed=0, level=0.95):
-    """Wilcoxon's signed-rank test of `a` against `b`, the same samples in the same order: is the difference more than
-    chance?
-
-    Returns `PairedTest(statistic, p, effect, low, high, samples)`. Where every difference is zero, p is 1. Raises
-    ValueError for
-    unequal lengths, NaN or no values. Source: Wilcoxon 1945, by scipy.
-    """
-    import scipy.stats
-
-    a, b = _values(a), _values(b)
-    if a.shape != b.shape:
-        raise ValueError(f"paired values come in equal numbers; got {len(a)} and {len(b)}.")
-    effect = bootstrap_interval(a - b, seed, level)
-    if not np.any(a - b):
-        return PairedTest(0.0, 1.0, *effect, len(a))
-    result = scipy.stats.wilcoxon(a, b)
-    return PairedTest(float(result.statistic), float(result.pvalue), *effect, len(a))
-
-
-def _values(values):
-    values = np.asarray(values, dtype=np.float64).reshape(-1)
-    if not values.size or np.isnan(values).any():
-        raise ValueError(
-            f"expected values without NaN; got {values.size} values, {np.isnan(values).sum()} of them NaN."
-        )
-    return values
 
 
 def _pair(est, ref):
