@@ -41,6 +41,7 @@ CANCEL_DB = 12.0  # a mean so far below the loudest channel: the channels cancel
 LOUD, TOO_LOUD = 4.0, 100.0  # peaks from which a wave is said to be loud, and is refused: integers not divided
 FASTEST = 6_000_000  # Hz; beyond it a header is damaged
 STREAMED = 0x7FFFF000  # sizes from here on (and 0) stand in headers of streams, which were written without knowing
+GIT_LFS = b"version https://git-lfs.github.com/spec/"  # how the text begins that stands for a file not fetched yet
 SLACK = 64  # bytes that a header may announce too many
 
 
@@ -95,6 +96,8 @@ def check_file(path):
         raise AudioError(
             f"{path}: may not be read. Change its permissions, or copy it to a folder of yours."
         ) from error
+    except AudioError:
+        raise
     except (struct.error, OSError, ValueError):  # a header that ends within itself, or points at no place of a file
         return  # the decoder says what is wrong with it
     if cut_off:
@@ -106,6 +109,8 @@ def _cut_off(path):
     size = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(12)
+        if head == GIT_LFS[:12] and head + file.read(len(GIT_LFS) - 12) == GIT_LFS:
+            raise AudioError(f"{path}: only the pointer to a recording that git-lfs keeps. Fetch it: git lfs pull.")
         if head[:4] in (b"RIFF", b"FORM"):
             little = head[:4] == b"RIFF"
             return _short_chunk(file, size, "<4sI" if little else ">4sI", b"data" if little else b"SSND")

@@ -127,6 +127,10 @@ def test_streams_whose_header_does_not_know_stay_readable(tmp_path, size):
         (lambda path: path.write_bytes(b"RIFF\x10\x00"), "cannot be decoded"),
         (lambda path: path.write_bytes(b"ID3"), "cannot be decoded"),
         (lambda path: path.write_bytes(b"OggS"), "its last page is incomplete"),
+        (
+            lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 160044\n"),
+            r"only the pointer to a recording that git-lfs keeps\. Fetch it: git lfs pull",
+        ),
     ],
 )
 def test_what_is_no_recording_is_named_without_a_code(tmp_path, make, said):
