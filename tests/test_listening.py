@@ -5,6 +5,7 @@ import importlib.util
 import io
 import re
 import sys
+import warnings
 from datetime import datetime
 
 import ipywidgets
@@ -91,16 +92,19 @@ def test_spectrograms_share_one_scale(wave):
         listening.spectrograms({})
 
 
-def test_each_player_has_a_cursor_over_its_own_spectrogram(wave):
+@pytest.mark.parametrize("columns", [1, 3])
+def test_each_player_has_a_cursor_over_its_own_spectrogram(wave, columns):
     hiss = np.random.default_rng(0).standard_normal(len(wave)).astype(np.float32) / 10
     waves = {"a": wave, "b": hiss[:SR], "c": wave, "d": wave}
-    html = listening.sample_view(waves).data
+    html = listening.sample_view(waves, columns=columns).data
+    assert 'style="display:flex;flex-wrap:wrap' in html  # players and picture side by side, where there is room
     places = [
         tuple(float(x) for x in found)
         for found in re.findall(r"left:([\d.]+)%;top:([\d.]+)%;width:([\d.]+)%;height:([\d.]+)%", html)
     ]
     assert len(places) == 4 == html.count("ontimeupdate=") == html.count('class="at"')
-    assert places[0][0] < places[1][0] < places[2][0] and places[3][0] == places[0][0] and places[3][1] > places[0][1]
+    assert places[3][0] == places[0][0] and places[3][1] > places[0][1]
+    assert (places[0][0] < places[1][0] < places[2][0]) if columns == 3 else (places[0][1] < places[1][1])
     image = PIL.Image.open(io.BytesIO(base64.b64decode(re.search(r"data:image/png;base64,([^\"]+)", html)[1])))
     pixels = np.asarray(image.convert("L"), float)
     left, top, width, height = places[1]  # the short wave: bright in its first fifth, black behind it
@@ -201,10 +205,33 @@ def test_what_is_uploaded_or_recorded_arrives_and_what_is_wrong_is_said(wave, al
     button.click()
     np.testing.assert_array_equal(given[-1][0], 0.5 * wave[: 2 * SR])
     assert given[-1][0].dtype == np.float32 and len(given[-1][1]) == len(wave)
+    recorder.pcm = bytes(4 * SR)  # a microphone that was off
+    assert "1.0 s, <b>silent" in facts.value
     field.value = file("b.wav", b"nothing")
     assert "b.wav" in facts.value and "<b>" in facts.value
     button.click()
     assert "This does not work:" in shown[-1].data and "b.wav" in shown[-1].data and len(given) == 2
+
+
+def test_what_the_work_on_an_upload_warns_of_stands_on_the_page_as_a_sentence(wave, alive, monkeypatch):
+    shown = []
+    monkeypatch.setattr(intake, "display", shown.append)
+
+    def run(one):
+        warnings.warn("the <clip> is short", stacklevel=1)
+        return "done"
+
+    listening.upload(run, "clip", press="go")
+    ((box, _),) = alive
+    clip, pressed, _ = box.children
+    apart = io.BytesIO()
+    soundfile.write(apart, np.stack([wave, -wave], 1), SR, format="WAV")
+    clip.children[0].children[0].value = file("c.wav", apart.getvalue())
+    assert "channels cancel" in clip.children[1].value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pressed.children[0].click()
+    assert [getattr(one, "data", one) for one in shown] == ["<p><b>Note:</b> the &lt;clip&gt; is short</p>", "done"]
 
 
 def test_several_recordings_add_up(wave, alive, monkeypatch):

@@ -1,16 +1,19 @@
 """What a reader brings to a chapter: files that are uploaded, or a recording made on the spot."""
 
+import contextlib
 import html
+import warnings
 
 import ipywidgets
 from IPython.display import HTML, display
 
-from lib.audio import AudioError
+from lib.audio import AudioError, rms_db
 from lib.listening.recording import SR, Recorder
 from lib.listening.sound import read_bytes
 from lib.listening.widgets import alive
 
 KINDS = ".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"
+SILENT_DB = -85.0  # dBFS; below it only the dither of 16 bits is left
 LARGEST_UPLOAD = "100 MB with `python3 workbook.py lab`, 7 MB in a Jupyter with default settings"
 
 
@@ -54,7 +57,7 @@ class Intake:
             return
         if not self.several:
             self.files, self.recorded = {}, {}
-        self.recorded[f"recording {len(self.recorded) + 1}"] = wave, f"{len(wave) / SR:.1f} s"
+        self.recorded[f"recording {len(self.recorded) + 1}"] = wave, f"{len(wave) / SR:.1f} s{_if_silent(wave)}"
         self._say()
 
     def _say(self):
@@ -66,10 +69,29 @@ def _read(content, name):
     """The wave of an uploaded file and its size and seconds in words, or the error in place of the wave."""
     size = f"{len(content) / 1e6:.2f} MB"
     try:
-        wave = read_bytes(content, name)
+        with _warned() as said:
+            wave = read_bytes(content, name)
     except AudioError as error:
         return error, f"{size}, <b>{html.escape(str(error))}</b>"
-    return wave, f"{size}, {len(wave) / SR:.1f} s"
+    return wave, f"{size}, {len(wave) / SR:.1f} s{_if_silent(wave)}{''.join(f', {html.escape(one)}' for one in said)}"
+
+
+def _if_silent(wave):
+    return ", <b>silent: was the microphone on?</b>" if rms_db(wave) < SILENT_DB else ""
+
+
+@contextlib.contextmanager
+def _warned():
+    """The warnings of a stretch of code as a list of sentences: printed, they would be red bars, or lie in a log."""
+    sentences = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield sentences
+    for one in caught:
+        if one.category is UserWarning:
+            sentences.append(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def uploads(field):
@@ -93,7 +115,11 @@ def upload(run, *names, press, seconds=20, several=False):
         with output:
             try:
                 waves = [intake.waves() for intake in intakes]
-                display(run(*(waves if several else [next(iter(one.values())) for one in waves])))
+                with _warned() as said:
+                    shown = run(*(waves if several else [next(iter(one.values())) for one in waves]))
+                for sentence in said:
+                    display(HTML(f"<p><b>Note:</b> {html.escape(sentence)}</p>"))
+                display(shown)
             except ValueError as error:
                 display(HTML(f"<p><b>This does not work:</b> {html.escape(str(error))}</p>"))
 

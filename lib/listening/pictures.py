@@ -14,6 +14,8 @@ from lib.listening.sound import LEVEL_NOTE, SEEK, as_numpy, players_html
 
 FLOOR_DB = -60.0  # the darkest colour of a spectrogram, in dB relative to the loudest bin of the row of waves
 CURSOR = "position:absolute;top:0;height:100%;width:2px;background:white;opacity:0"  # seen once its player has played
+ROW = "display:flex;flex-wrap:wrap;align-items:flex-start;gap:4px 16px"  # what fits stands side by side
+BESIDE = 5.2  # inches, of a picture that stands beside players
 COLOUR_STEPS = 20  # 3 dB a step: fewer colours make a stored picture several times smaller
 
 
@@ -42,13 +44,17 @@ def picture(figure, alt, width=None):
     return Image(_few_colours(buffer), format="png", alt=alt, width=width)
 
 
-def sample_view(waves, sr=16000, title="", note=LEVEL_NOTE, columns=3):
+def sample_view(waves, sr=16000, title="", note=LEVEL_NOTE, columns=1):
     """Title, players and spectrograms of `waves` (label -> wave) in one piece of HTML that a widget can replace as a
     whole. A cursor moves over the spectrogram of what plays, and a click into one plays from there.
+
+    columns: of the picture. A single one stands beside the players, with one time axis for all; where the page is too
+    narrow, and with more columns, the picture lies below them.
     """
-    heading = f"<p><b>{html.escape(title)}</b></p>" if title else ""
-    shown = _followed(_spectrogram_figure(waves, sr, columns=columns), waves, sr)
-    return HTML(f'<div class="heard">{heading}{players_html(waves, sr, note)}{shown}</div>')
+    heading = f'<p style="width:100%;margin:0"><b>{html.escape(title)}</b></p>' if title else ""
+    size = {"width": BESIDE, "row_height": max(0.85, min(1.15, 4.8 / len(waves)))} if columns == 1 and waves else {}
+    shown = _followed(_spectrogram_figure(waves, sr, columns=columns, **size), waves, sr)
+    return HTML(f'<div class="heard" style="{ROW}">{heading}<div>{players_html(waves, sr, note)}</div>{shown}</div>')
 
 
 def _followed(figure, waves, sr):

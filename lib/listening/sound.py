@@ -17,7 +17,7 @@ from IPython.display import HTML
 from lib import audio
 
 MP3_LEVEL = 0.85  # libsndfile's scale from 0 (best) to 1 (smallest): 32 kbit/s for 16 kHz mono, 20 kB for 5 s
-PLAYER = "height:32px;width:280px;max-width:60vw;display:block"  # low enough that five and their picture fit a screen
+PLAYER = "height:32px;width:240px;max-width:60vw;display:block"  # low enough that five and their picture fit a screen
 ALONE = "for (const one of document.querySelectorAll('audio')) if (one !== this) one.pause()"  # one sounds at a time
 # In `pictures.sample_view` the n-th player moves the n-th cursor, and a click into a spectrogram plays from there.
 FOLLOW = (
@@ -81,7 +81,7 @@ def player(wave, sr=16000, label=""):
 
 
 def players(waves, sr=16000, note=LEVEL_NOTE):
-    """A row a wave: label, player, RMS level and seconds, in the order of the dict `waves` (label -> wave
+    """A row a wave: label, RMS level, seconds and player, in the order of the dict `waves` (label -> wave
     `(samples,)`).
     """
     return HTML(players_html(waves, sr, note))
@@ -157,8 +157,7 @@ def _row(label, heard, wave, sr):
     seconds, cell = wave.shape[0] / sr, 'style="text-align:left;vertical-align:middle;padding:1px 8px"'
     name = html.escape(f"{label or 'sound'}, {seconds:.1f} s", quote=True)
     return (
-        f"<tr><td {cell}>{html.escape(label)}</td>"
+        f"<tr><td {cell}>{html.escape(label)}<br><small>{audio.rms_db(wave):.1f} dBFS, {seconds:.1f} s</small></td>"
         f'<td {cell}><audio controls preload="metadata" aria-label="{name}" style="{PLAYER}" onplay="{ALONE}"'
-        f' ontimeupdate="{FOLLOW}" src="data:audio/mpeg;base64,{content}"></audio></td>'
-        f"<td {cell}>{audio.rms_db(wave):.1f} dBFS, {seconds:.1f} s</td></tr>"
+        f' ontimeupdate="{FOLLOW}" src="data:audio/mpeg;base64,{content}"></audio></td></tr>'
     )
