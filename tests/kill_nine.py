@@ -9,6 +9,7 @@ Each kill is said with its moment; an exit status other than 0 means that someth
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,7 @@ def attempt(step, folder, seconds=None):
 
 
 STEPS = ("build", "pack", "download", "train")
+MADE = {"build": "Dataset", "pack": "Dataset/Train_Dataset/shards", "download": "cache", "train": "run"}
 
 
 def main(kills=2, seed=0, *steps):
@@ -167,14 +169,16 @@ def main(kills=2, seed=0, *steps):
     with tempfile.TemporaryDirectory() as top:
         for step in steps or STEPS:
             folder, done = Path(top), 0
-            for number in range(kills):
-                moment = chance.uniform(0.02, {"build": 1.5, "pack": 0.6, "download": 2.5, "train": 8.0}[step])
+            for _ in range(5 * kills):
+                moment = chance.uniform(0.02, {"build": 1.5, "pack": 0.6, "download": 1.5, "train": 8.0}[step])
                 ended = attempt(step, folder, moment)
                 done += not ended
-                print(
-                    f"{step}, kill {number + 1} after {moment:.2f} s: {'it had ended' if ended else 'killed'}",
-                    flush=True,
-                )
+                print(f"{step} after {moment:.2f} s: {'it had ended' if ended else f'kill {done}'}", flush=True)
+                if done == kills:
+                    break
+                if ended:  # begin anew, or the rest of the kills would meet a command that has nothing to do
+                    shutil.rmtree(folder / MADE[step], ignore_errors=True)
+            assert done == kills, f"{step} ended by itself too often: {done} kills"
             attempt(step, folder)
             globals()[f"check_{step}"](folder)
             left = left_over(folder)
