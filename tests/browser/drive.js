@@ -1,6 +1,7 @@
 // The reader: `run.py` starts this with its settings. One line a check; exit status 1 if one of them failed.
 const fs = require("fs");
 const { chromium } = require("playwright-core");
+const { uploads, worked } = require("./uploads.js");
 
 const settings = JSON.parse(process.argv[2]);
 const report = [];
@@ -49,6 +50,25 @@ async function answers(page, act, ms = 30000) {
   return until(async () => (await shown(page)) !== before, ms);
 }
 
+// every request that is not to this machine's JupyterLab or to a file here, as they come
+function foreign(page) {
+  const found = [];
+  page.on("request", (request) => {
+    const url = request.url();
+    if (!/^(file|data|blob|about):/.test(url) && !(settings.address && url.startsWith(settings.address))) found.push(url);
+  });
+  return found;
+}
+
+async function theCheckCanFail(browser) {
+  const page = await browser.newPage();
+  const found = foreign(page);
+  await page.setContent('<img src="https://192.0.2.1/a.png"><script src="http://192.0.2.1/a.js"></script>');
+  await until(() => found.length > 1, 5000);
+  check("the driver", "sees what a page wants from the network", found.length === 2, found);
+  await page.close();
+}
+
 // --- what a reader does
 
 async function open(page, chapter) {
@@ -57,6 +77,20 @@ async function open(page, chapter) {
   await until(() => page.evaluate(() => !/No Kernel/.test(document.querySelector(".jp-NotebookPanel-toolbar").innerText)
     && document.querySelector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')), MINUTES);
   await sleep(3000);
+}
+
+// a fresh clone's notebook: no script runs and no widget lives, so a sentence stands in their place
+async function untrusted(page, chapter) {
+  await page.screenshot({ path: `${settings.out}/${chapter}-stored.png` });
+  const found = await page.evaluate(() => ({
+    live: document.querySelectorAll(".jp-OutputArea .jupyter-widgets").length,
+    saves: [...document.querySelectorAll(".jp-OutputArea a[download]")].length,
+    said: [...document.querySelectorAll(".jp-OutputArea")].map((one) => one.innerText).join("\n")
+      .match(/In a running notebook|This does nothing until/g) || [],
+  }));
+  const wanted = settings.widgets[chapter];
+  check(chapter, "untrusted: a sentence for each widget and link", found.said.length >= wanted && !found.live,
+    `${found.said.length} of ${wanted}, ${found.live} live`);
 }
 
 async function runAll(page, chapter) {
@@ -145,27 +179,6 @@ async function everyWidget(page, chapter, most = 40) {
   check(chapter, "every button answers", !still.length, still.join());
 }
 
-async function uploads(page, chapter) {
-  const fields = page.locator(".jp-OutputArea .widget-upload:visible");
-  const count = await fields.count();
-  if (!count) return;
-  const facts = async () => page.evaluate(() => [...document.querySelectorAll(".widget-html-content")]
-    .map((one) => one.innerText).join("\n"));
-  for (const [what, file, words] of [
-    ["a file that is no sound is refused by name", settings.bad, /bad\.wav, 0\.00 MB, \S+/],
-    ["40 MB arrive", settings.large, /large\.wav, (39|40)\.\d+ MB, 208\.0 s/],
-    ["a good file arrives", settings.good, /good\.wav, 0\.19 MB, 6\.0 s/],
-  ]) {
-    let came = true;
-    for (let k = 0; k < count; k++) {
-      const [chooser] = await Promise.all([page.waitForEvent("filechooser"), fields.nth(k).click()]);
-      await chooser.setFiles(file);
-      came = came && (await until(async () => ((await facts()).match(new RegExp(words, "g")) || []).length > k, MINUTES));
-    }
-    check(chapter, what, came, came ? "" : await facts());
-  }
-}
-
 async function record(page, chapter) {
   const buttons = page.locator('.jp-OutputArea button[type=button]:has-text("record")');
   const count = await buttons.count();
@@ -194,15 +207,20 @@ async function record(page, chapter) {
   const back = await page.evaluate(() => [...document.querySelectorAll('audio[aria-label^="what was recorded"]')]
     .map((one) => one.duration));
   check(chapter, "it can be heard back", back.length === 1 && Math.abs(back[0] - said) < 0.2, back);
-  const press = page.locator(".jp-OutputArea .widget-button.mod-primary, .jp-OutputArea .widget-button.jupyter-button.mod-primary").last();
-  check(chapter, "what was recorded is worked on", await answers(page, () => press.click(), 3 * MINUTES));
+  check(chapter, "what was recorded is worked on", await worked(page, /\S/.source, until));
 }
 
 async function reload(page, chapter) {
+  const before = await controls(page).count();
+  await page.keyboard.press("Control+s"); // as JupyterLab does by itself every two minutes
+  await until(() => page.evaluate(() => !document.querySelector(".jp-mod-dirty")), 20000);
   await page.reload();
   await page.waitForSelector(".jp-Notebook .jp-CodeCell", { timeout: 2 * MINUTES });
+  if (!before) return;
   const first = controls(page).first();
-  if (!(await until(async () => (await controls(page).count()) > 0, 20000))) return;
+  const there = await until(async () => (await controls(page).count()) >= before, 30000);
+  check(chapter, "after the page was loaded anew its widgets are there", there, `${await controls(page).count()} of ${before}`);
+  if (!there) return;
   await sleep(4000);
   let kind = "";
   const alive = await answers(page, async () => { kind = await operate(first); });
@@ -212,8 +230,8 @@ async function reload(page, chapter) {
 async function exported(browser, chapter) {
   const context = await browser.newContext({ viewport: { width: 390, height: 844 } });
   const page = await context.newPage();
-  const wanted = [];
-  await context.route(/^https?:/, (route) => { wanted.push(route.request().url()); return route.abort(); });
+  const wanted = foreign(page);
+  await context.setOffline(true);
   await page.goto(`file://${settings.out}/html/${chapter}.html`);
   await sleep(3000);
   await page.screenshot({ path: `${settings.out}/${chapter}-html.png` });
@@ -224,8 +242,16 @@ async function exported(browser, chapter) {
   const bare = await page.evaluate(() => [...document.querySelectorAll(".jp-OutputArea img, .output img")]
     .filter((one) => !one.alt || /^No description/.test(one.alt)).length);
   check(chapter, "exported: every picture has alt text", !bare, bare || "");
-  const live = wanted.filter((one) => !/mathjax|MathJax/.test(one));
-  check(chapter, "exported: nothing from the network but formulas", !live.length || !/widget/.test(live.join()), live.join(" "));
+  check(chapter, "exported: nothing from the network", !wanted.length, wanted.join(" "));
+  const raw = await page.evaluate(() => [...document.querySelectorAll(".jp-MarkdownOutput")]
+    .map((one) => one.innerText.match(/\$[^$\n]*\\[a-z]+[^$\n]*\$/)).filter(Boolean).map((one) => one[0]));
+  check(chapter, "exported: no formula left as its source", !raw.length, raw.join(" "));
+  const wide = await page.evaluate(() => ({
+    page: document.documentElement.scrollWidth - window.innerWidth,
+    by: [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > window.innerWidth + 1)
+      .map((one) => `${one.tagName}.${one.className} ${one.innerText || ""}`.slice(0, 60)).slice(0, 5),
+  }));
+  check(chapter, "exported: not wider than a telephone", wide.page <= 0, wide.page > 0 ? JSON.stringify(wide) : "");
   await cursor(page, `${chapter}, exported`);
   await context.close();
 }
@@ -238,25 +264,28 @@ async function main() {
       "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
       `--use-file-for-fake-audio-capture=${settings.microphone}`],
   });
+  await theCheckCanFail(browser);
   for (const chapter of settings.chapters) {
     const page = await browser.newPage({ viewport: { width: 1366, height: 768 } });
     const errors = [];
     page.on("console", (message) => { if (message.type() === "error") errors.push(`${message.text()} ${message.location().url}`); });
+    const wanted = foreign(page);
     page.on("pageerror", (error) => errors.push(String(error)));
     try {
       await open(page, chapter);
-      await page.screenshot({ path: `${settings.out}/${chapter}-stored.png` });
+      await untrusted(page, chapter);
       await runAll(page, chapter);
       await page.screenshot({ path: `${settings.out}/${chapter}-run.png` });
       await faults(page, chapter);
       await cursor(page, chapter);
       await everyWidget(page, chapter);
-      await uploads(page, chapter);
+      await uploads(page, chapter, { settings, check, until, answers });
       await record(page, chapter);
       await page.screenshot({ path: `${settings.out}/${chapter}-used.png` });
       await reload(page, chapter);
       await page.screenshot({ path: `${settings.out}/${chapter}-reloaded.png` });
       check(chapter, "no error on the console", !errors.length, errors.join(" | "));
+      check(chapter, "nothing from the network", !wanted.length, wanted.join(" "));
       await exported(browser, chapter);
     } catch (error) {
       check(chapter, "driven to the end", false, error);

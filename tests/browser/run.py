@@ -1,27 +1,27 @@
 """Drive JupyterLab in headless Chromium through chapters, as a reader would: `python tests/browser/run.py 00 05`.
 
-Without numbers: all chapters. Needs Chromium, node and npm (playwright-core is installed into a temporary folder) and
-the packages of the virtual environment it is started with. Where one of them is missing it says which, and skips: exit
-status 0. It fails, exit status 1, on an error of the page's console, an output on stderr, an empty player, a widget
-that does nothing, an upload or a recording that does not arrive, a page loaded anew whose widgets are dead, and an
-exported page that wants the network. Pictures and `report.json` lie in the folder that the last line names.
+Without numbers: all chapters. `-p epochs 1` sets a parameter, as a line of the notebook's own cell. Needs
+Chromium, node and npm (playwright-core is installed into a temporary folder) and the packages of the virtual
+environment it is started with. Where one of them is missing it says which, and skips: exit status 0. It fails, exit
+status 1, on an error of the page's console, an output on stderr, an empty player, a widget that does nothing, an upload
+or a recording that does not arrive, a page loaded anew whose widgets are dead, and an exported page that wants the
+network or is wider than a telephone. Pictures and `report.json` lie in the folder that the last line names.
 """
 
 import importlib
 import json
-import math
 import os
-import random
+import re
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-import wave
 from pathlib import Path
+
+import inputs  # beside this file
 
 ROOT, HERE = Path(__file__).resolve().parents[2], Path(__file__).resolve().parent
 PLAYWRIGHT = "playwright-core@1.65.1"
@@ -33,29 +33,21 @@ SETTINGS = {  # of JupyterLab: every cell in the page, and no question about new
 UPLOAD_LIMIT = 256 << 20  # of a message: as `workbook.py lab` sets it
 
 
-def sound(path, seconds, sr=16000, channels=1):
-    """A wav file of something like speech: a buzz of 140 Hz in syllables over faint noise."""
-    rng, frames = random.Random(0), bytearray()
-    for k in range(sr):  # one second, repeated
-        syllable = max(0.0, math.sin(2 * math.pi * 4 * k / sr))
-        buzz = sum(math.sin(2 * math.pi * 140 * n * k / sr) / n for n in range(1, 12))
-        frames += struct.pack("<h", int(6000 * syllable * buzz + rng.gauss(0, 60))) * channels
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(sr)
-        for _ in range(seconds):
-            file.writeframes(bytes(frames))
-    return str(path)
-
-
-def copy_of_the_project(folder):
-    """The notebooks, copied, beside links to all else, so that what JupyterLab saves changes nothing here."""
+def copy_of_the_project(folder, parameters):
+    """The whole project but its environment, copied, so that what the chapters write and JupyterLab saves changes
+    nothing here; `parameters` (name -> value) are set in the chapters that have them.
+    """
     place = folder / "workbook"
-    shutil.copytree(ROOT / "notebooks", place / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    for one in ROOT.iterdir():
-        if one.name not in ("notebooks", ".git", ".venv"):
-            (place / one.name).symlink_to(one)
+    skipped = shutil.ignore_patterns(".git", ".venv", ".ipynb_checkpoints", "__pycache__", "*-before-*")
+    shutil.copytree(ROOT, place, ignore=skipped)
+    for notebook in (place / "notebooks").glob("*.ipynb"):
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        for cell in content["cells"]:
+            if "parameters" in cell["metadata"].get("tags", []):
+                text = "".join(cell["source"])
+                mine = [f"{name} = {value}" for name, value in parameters.items() if f"\n{name} = " in f"\n{text}"]
+                cell["source"] = "\n".join([text, *mine])
+        notebook.write_text(json.dumps(content), encoding="utf-8")
     for name, values in SETTINGS.items():
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +96,27 @@ def export(chapters, folder):
     workbook.export(Path(sys.executable), folder / "html")
 
 
-def main(numbers):
+def sentences(name):
+    """How many sentences stand in the stored chapter for what is dead until it has run (widgets, links)."""
+    content = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    outputs = [output for cell in content["cells"] for output in cell.get("outputs", [])]
+    shown = "".join("".join(output.get("data", {}).get("text/html", "")) for output in outputs)
+    return len(re.findall("In a running notebook|This does nothing until", shown))
+
+
+def asked(words):
+    """The chapters' numbers, and after each `-p` a name and a value, written as in a notebook."""
+    numbers, parameters, words = [], {}, iter(words)
+    for word in words:
+        if word == "-p":
+            parameters[next(words)] = next(words)
+        else:
+            numbers.append(word)
+    return numbers, parameters
+
+
+def main(words):
+    numbers, parameters = asked(words)
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     for name, found in (("Chromium", browser), ("node", shutil.which("node")), ("npm", shutil.which("npm"))):
         if not found:
@@ -120,18 +132,18 @@ def main(numbers):
     if done.returncode:
         print(f"skipped: npm cannot install {PLAYWRIGHT} ({done.stderr.strip().splitlines()[-1:]}).")
         return 0
-    (folder / "bad.wav").write_text("this is no sound")
     settings = {
         "browser": browser,
         "out": str(folder),
         "chapters": chapters,
-        "microphone": sound(folder / "microphone.wav", 10, 48000),
-        "good": sound(folder / "good.wav", 6),
-        "bad": str(folder / "bad.wav"),
-        "large": sound(folder / "large.wav", 208, 48000, 2),  # 40 MB
+        "widgets": {name: sentences(name) for name in chapters},
+        "microphone": inputs.sound(folder / "microphone.wav", 10, 48000),
+        "inputs": inputs.make(folder),
+        "good": str(folder / "good.wav"),
+        "large": inputs.sound(folder / "large.wav", 208, 48000, 2),  # 40 MB
     }
     export(chapters, folder)
-    process, settings["address"] = start_lab(copy_of_the_project(folder), folder)
+    process, settings["address"] = start_lab(copy_of_the_project(folder, parameters), folder)
     try:
         environment = {**os.environ, "NODE_PATH": str(folder / "node_modules")}
         return subprocess.run(["node", HERE / "drive.js", json.dumps(settings)], env=environment).returncode
