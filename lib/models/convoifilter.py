@@ -62,6 +62,7 @@ class ConVoiFilter(PreTrainedModel):
     config_class = ConVoiFilterConfig
     base_model_prefix = "voicefilter"
     main_input_name = "mix"
+    replayable = True  # forward neither asks the device anything nor draws numbers outside of torch
 
     def __init__(self, config):
         super().__init__(config)

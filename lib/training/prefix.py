@@ -89,7 +89,7 @@ def prepare(model, train, val, collate, limit_gb, precision, device, batch_size=
     stage = stage_of(model) if limit_gb else None
     if stage is None:
         return train, val, collate, "off" if not limit_gb else "none: the first part of the model is trainable"
-    if _made_on_the_fly(train) or _made_on_the_fly(val):
+    if made_on_the_fly(train) or made_on_the_fly(val):
         say("Frozen-prefix cache off: the data changes from epoch to epoch (augmentation or mixing on the fly).")
         return train, val, collate, "off: data made on the fly"
     folder = Path(folder or _folder())
@@ -209,14 +209,14 @@ def _still(part):
     )
 
 
-def _made_on_the_fly(data):
+def made_on_the_fly(data):
     """Whether items differ from one reading to the next, or say that they do (`set_epoch`)."""
+    data = data.data if isinstance(data, CachedData) else data
     if hasattr(data, "set_epoch"):
         return True
     one, two = data[0], data[0]
-    return any(
-        not torch.equal(torch.as_tensor(one[name]), torch.as_tensor(two[name])) for name in ("mix", "enrollment")
-    )
+    waves = [name for name, value in one.items() if isinstance(value, (torch.Tensor, np.ndarray))]
+    return any(not torch.equal(torch.as_tensor(one[name]), torch.as_tensor(two[name])) for name in waves)
 
 
 def _look_at(data, chunk):

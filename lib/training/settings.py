@@ -14,12 +14,15 @@ CHOICES = {
     "report_to": ("none", "mlflow", "tensorboard"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "progress": ("auto", "none"),
+    "resident": ("auto", "on", "off"),
+    "graphs": ("auto", "compile", "off"),
 }
 MAY_DIFFER = (
     "cache_gb",
     "workers",
     "report_to",
     "progress",
+    "resident",
 )  # settings that a resumed run may change: they do not touch the numbers
 
 
@@ -51,7 +54,13 @@ class Settings:
     # disk for what frozen parts before the first trainable one say of the data (`lib.training.prefix`); 0: compute it
     # each step
     cache_gb: float = 4.0
-    workers: int = 0  # processes that load data
+    resident: str = (
+        "auto"  # data that stays on the device (`lib.training.resident`): auto: on a GPU where it fits; on, off
+    )
+    # a step as one CUDA graph (`lib.training.replay`): auto: on a GPU where it can be; compile: the blocks are compiled
+    # first, which takes a minute or two and is for long runs; off
+    graphs: str = "auto"
+    workers: int = 0  # processes that load data which is not resident
     report_to: str = "none"  # none, mlflow, tensorboard
     device: str = "auto"  # auto: the GPU where there is one; cpu, cuda, mps
     progress: str = "auto"  # auto: a live curve in a notebook, a bar on a terminal, a line an epoch elsewhere; none
