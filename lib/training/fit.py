@@ -18,7 +18,7 @@ import torch
 
 from lib import runs
 from lib.losses import negative_si_snr
-from lib.training import prefix
+from lib.training import prefix, resident
 from lib.training.settings import (
     MAY_DIFFER,
     Settings,
@@ -75,6 +75,9 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
     with runs.PeakMemory(device) as peak:
         started = time.perf_counter()
         train, val, collate, record["prefix"] = _cached(model, train, val, collate or pad, settings, precision, device)
+        train, val, collate, record["resident"] = resident.prepare(
+            train, val, collate, settings.resident, device, settings.batch_size
+        )
         record["prefix_seconds"] = round(time.perf_counter() - started, 3)
         history = run_trainer(
             model, train, val, out, settings, precision, device, checkpoint, collate, score or score_extraction

@@ -12,9 +12,12 @@ from transformers.trainer_callback import PrinterCallback
 
 from lib import runs
 from lib.losses import spectral_distance
+from lib.training import replay
 from lib.training.progress import progress_for
+from lib.training.resident import Resident
 from lib.training.settings import TrainingError, accepted_by
 
+FUSED = ("Adam", "AdamW")
 SCHEDULERS = {"cosine": "cosine", "constant": "constant_with_warmup", "plateau": "reduce_lr_on_plateau"}
 
 
@@ -24,7 +27,7 @@ def train(model, train, val, out, settings, precision, device, checkpoint, colla
     if not record.stopped():
         trainer = _Trainer(
             model,
-            _arguments(out, settings, precision, device, checkpoint is None),
+            _arguments(out, settings, precision, device, checkpoint is None, isinstance(train, Resident)),
             train,
             val,
             collate,
@@ -32,10 +35,14 @@ def train(model, train, val, out, settings, precision, device, checkpoint, colla
             record,
             settings,
         )
+        if replay.wanted(settings.graphs, model, device, precision):
+            trainer.replay = replay.Replay(model, trainer.loss_and_output, device, settings.batch_size)
         try:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            with replay.compiled(model, settings.graphs):
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             trainer.accelerator.wait_for_everyone()  # the first process has written the best weights and the history
         finally:
+            trainer.replay = None  # with the memory of its graphs
             # mixed precision wraps the model's forward; it must not outlive the training
             trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             model.__dict__.pop("forward", None)
@@ -45,7 +52,7 @@ def train(model, train, val, out, settings, precision, device, checkpoint, colla
     return runs.read_history(out / "history.csv")
 
 
-def _arguments(out, settings, precision, device, measure_first):
+def _arguments(out, settings, precision, device, measure_first, resident):
     reporting = _reporting(settings.report_to, out)
     arguments = TrainingArguments(
         output_dir=str(out / ".stage"),
@@ -60,8 +67,8 @@ def _arguments(out, settings, precision, device, measure_first):
         fp16=precision == "fp16",
         seed=settings.seed,
         data_seed=settings.seed,
-        dataloader_num_workers=settings.workers,
-        dataloader_pin_memory=device.type == "cuda",
+        dataloader_num_workers=0 if resident else settings.workers,
+        dataloader_pin_memory=device.type == "cuda" and not resident,
         use_cpu=device.type == "cpu",
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -113,6 +120,8 @@ class _Trainer(Trainer):
         config = getattr(model, "config", None)
         had_cache = hasattr(config, "use_cache")
         optimizer = getattr(torch.optim, settings.optimizer), {"lr": settings.learning_rate}
+        if arguments.device.type == "cuda" and settings.optimizer in FUSED:
+            optimizer[1]["fused"] = True  # one kernel for all weights in place of several for each
         if hasattr(model, "parameter_groups"):  # a model with lower rates for its deeper layers says so itself
             optimizer[1]["params"] = model.parameter_groups(settings.learning_rate)
         super().__init__(
@@ -131,7 +140,7 @@ class _Trainer(Trainer):
             )  # Trainer sets it on every config; it is of language models, and would be saved with ours
         self.remove_callback(PrinterCallback)
         self.score, self.record, self.accepted, self.names = score, record, accepted_by(model), []
-        self.spectral = settings.spectral
+        self.spectral, self.replay = settings.spectral, None  # or a `replay.Replay`
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         output = model(**{name: value for name, value in inputs.items() if name in self.accepted})
@@ -140,13 +149,27 @@ class _Trainer(Trainer):
             loss = loss + self.spectral * spectral_distance(output.est, inputs["target"], inputs.get("lengths")).mean()
         return (loss, output) if return_outputs else loss
 
+    def loss_and_output(self, inputs):
+        """What `replay` runs: the loss of a batch, and the model's output."""
+        return self.compute_loss(self.model, inputs, return_outputs=True)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Replay the step where it can be; else Trainer's own."""
+        if self.replay:
+            model.train()
+            inputs = self._prepare_inputs(inputs)
+            if (loss := self.replay.train(inputs)) is not None:
+                return loss
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Return the loss and one row of scores an item, rather than the estimates themselves, which would fill the
         memory.
         """
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            loss, output = self.compute_loss(model, inputs, return_outputs=True)
+            found = self.replay and self.replay.evaluate(inputs)
+            loss, output, inputs = found or (*self.compute_loss(model, inputs, return_outputs=True), inputs)
             scores = self.score(output, inputs)
         self.names = list(scores)
         items = len(next(iter(inputs.values())))
