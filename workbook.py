@@ -508,8 +508,12 @@ def execute(python, notebook, parameters, out):
 
 
 NO_ALT = "No description has been provided for this image"  # nbconvert's
-# Without the state of widgets a page shows the plain HTML that is stored beside each (`listening.alive`), offline.
-WITHOUT_WIDGETS = ("--ClearMetadataPreprocessor.enabled=True", "--ClearMetadataPreprocessor.clear_cell_metadata=False")
+OFFLINE = (  # without the state of widgets a page shows the plain HTML that is stored beside each (`listening.alive`)
+    "--ClearMetadataPreprocessor.enabled=True",
+    "--ClearMetadataPreprocessor.clear_cell_metadata=False",
+    "--HTMLExporter.preprocessors=lib.listening.formulas.ToMathML",
+)
+FETCHED = r'<script[^>]* src="https://[^"]*/(require|jquery|mathjax)[^"]*"[^>]*>\s*</script>'
 
 
 def export(python, out):
@@ -520,9 +524,9 @@ def export(python, out):
     notebooks = sorted(str(path) for path in out.glob("*.ipynb"))
     if notebooks:
         done = subprocess.run(
-            [str(python), "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", *WITHOUT_WIDGETS, *notebooks],
+            [str(python), "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", *OFFLINE, *notebooks],
             cwd=NOTEBOOKS,
-            env=environment(python),
+            env=environment(python, PYTHONPATH=str(ROOT)),
             capture_output=True,
             text=True,
         )
@@ -535,7 +539,7 @@ def export(python, out):
 
 def finish(notebook, page):
     """Mend the HTML `page` of `notebook`: nbconvert's template leaves out the pictures' alt texts, and fetches scripts
-    from the network that widgets alone would need.
+    from the network that widgets and formulas alone would need, which stand in the page themselves.
     """
     outputs = [
         output
@@ -543,7 +547,7 @@ def finish(notebook, page):
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {}) and "text/html" not in output["data"]
     ]
-    described = re.sub(r'<script src="https://cdnjs[^"]*/(require|jquery)[^"]*"></script>', "", page.read_text("utf-8"))
+    described = re.sub(FETCHED, "", page.read_text("utf-8"))
     for output in outputs:  # nbconvert says this of each picture, in the order of the notebook
         alt = output.get("metadata", {}).get("image/png", {}).get("alt", "A figure of this chapter.")
         described = described.replace(f'alt="{NO_ALT}"', f'alt="{html.escape(alt)}"', 1)

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import re
 import sys
+import types
 import warnings
 from datetime import datetime
 
@@ -18,7 +19,7 @@ import soundfile
 from IPython.core.interactiveshell import InteractiveShell
 
 from lib import audio, listening, plots
-from lib.listening import intake, pictures, recording, widgets
+from lib.listening import formulas, intake, pictures, recording, widgets
 
 matplotlib.use("agg")
 SR = 16000
@@ -384,3 +385,12 @@ def test_the_summary_table_marks_the_best_and_writes_shares_in_percent():
     assert "75%" in page and "2.50" in page and ">100<" in page
     bold = re.search(r"([^}]*)\{\s*font-weight: bold", page)[1]
     assert "row1_col1" in bold and "row0" not in bold
+
+
+def test_formulas_of_an_exported_page_are_mathml_and_code_and_prices_stay():
+    kept = "`$x$` or $5 and $6 or\n```\n$y$\n```"
+    shown = formulas.with_mathml("A level, $20\\log_{10} x_1 * 2$, and $$\\theta^2$$ for " + kept)
+    assert shown.count("<math") == 2 and 'display="block"' in shown and "<mi>log</mi>" in shown
+    assert shown.endswith(kept) and not {"_", "*"} & set(shown)
+    cell = types.SimpleNamespace(cell_type="markdown", source="$x$")
+    assert "<math" in formulas.ToMathML().preprocess_cell(cell, {}, 0)[0].source

@@ -478,6 +478,7 @@ def test_the_exported_page_says_what_each_picture_shows_and_fetches_no_script(tm
     notebook, page = tmp_path / "a.ipynb", tmp_path / "a.html"
     notebook.write_text(json.dumps({"cells": cells}))
     script = '<script src="https://cdnjs.cloudflare.com/ajax/libs/require.js/2.1.10/require.min.js"></script>'
+    script += '<script src="https://cdnjs.cloudflare.com/ajax/libs/mathjax/2.7.7/latest.js?config=TeX,Safe"> </script>'
     page.write_text(f'{script}<img alt="{workbook.NO_ALT}"><img alt="own"><img alt="{workbook.NO_ALT}">')
     workbook.finish(notebook, page)
     assert page.read_text() == ('<img alt="two &quot;lines&quot;"><img alt="own"><img alt="A figure of this chapter.">')

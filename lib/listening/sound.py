@@ -17,7 +17,8 @@ from IPython.display import HTML
 from lib import audio
 
 MP3_LEVEL = 0.85  # libsndfile's scale from 0 (best) to 1 (smallest): 32 kbit/s for 16 kHz mono, 20 kB for 5 s
-PLAYER = "height:32px;width:240px;max-width:60vw;display:block"  # low enough that five and their picture fit a screen
+PLAYER = "height:32px;width:280px;max-width:60vw;display:block"  # low enough that five and their picture fit a screen
+NO_WIDER = "width:0;min-width:100%"  # a note is as wide as what it stands under, and never makes that wider
 ALONE = "for (const one of document.querySelectorAll('audio')) if (one !== this) one.pause()"  # one sounds at a time
 # In `pictures.sample_view` the n-th player moves the n-th cursor, and a click into a spectrogram plays from there.
 FOLLOW = (
@@ -148,7 +149,7 @@ def players_html(waves, sr, note):
         note += f" (All turned down by {-20 * np.log10(gain):.1f} dB, because one exceeds full scale.)"
     rows = "".join(_row(label, wave * gain, wave, sr) for label, wave in waves.items())
     return f'<table style="margin-left:0">{rows}</table>' + (
-        f"<p><small>{html.escape(note)}</small></p>" if note else ""
+        f'<p style="{NO_WIDER}"><small>{html.escape(note)}</small></p>' if note else ""
     )
 
 
