@@ -21,8 +21,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-import inputs  # beside this file
-
+inputs = importlib.import_module("inputs")  # beside this file
 ROOT, HERE = Path(__file__).resolve().parents[2], Path(__file__).resolve().parent
 PLAYWRIGHT = "playwright-core@1.65.1"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
