@@ -48,6 +48,16 @@ SLACK = 64  # bytes that a header may announce too many
 class AudioError(ValueError):
     """A file or a wave cannot be used; the message names it and says what to do."""
 
+    def __init__(self, message):
+        super().__init__(printable(message))
+
+
+def printable(text):
+    """`text` with bytes of a file's name that are no UTF-8 (of Shift-JIS, of an old Mac) as `\\x83`: else no terminal
+    and no table takes it.
+    """
+    return os.fsencode(str(text)).decode("utf-8", "backslashreplace")
+
 
 def read(path, sr=16000):
     """Read any audio file as mono float32 `(samples,)` at `sr` Hz.
@@ -215,7 +225,7 @@ def _opened(path):
             file.seek(at[0])
             return io.BytesIO(file.read(at[1]))
     check_file(path)
-    return str(path)
+    return str(path) if printable(path) == str(path) else io.BytesIO(path.read_bytes())
 
 
 @functools.lru_cache(64)

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import sys
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import soundfile
 import torch
 
 from lib import audio
+from lib.data import walk
 from lib.models import chunks
 
 SR = 16000
@@ -176,3 +178,18 @@ def test_a_rate_that_no_recorder_has_is_named(tmp_path):
 def test_a_name_that_no_disk_takes_is_no_file():
     with pytest.raises(audio.AudioError, match="no such file"):
         audio.read("a" * 300 + ".wav")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+@pytest.mark.parametrize("name", ["\u30c6\u30b9\u30c8".encode("shift-jis"), "caf\u00e9".encode("mac-roman")])
+def test_names_in_other_encodings_are_read_and_said_so_that_they_can_be_printed(tmp_path, name):
+    path = tmp_path / os.fsdecode(name + b".wav")
+    soundfile.write(tmp_path / "a.wav", tone(), SR)
+    (tmp_path / "a.wav").rename(path)
+    assert audio.facts(path) == (SR, 1, SR) and len(audio.read(path)) == SR
+    path.write_bytes(b"no sound")
+    with pytest.raises(audio.AudioError, match=r"\\x8") as raised:
+        audio.read(path)
+    str(raised.value).encode("utf-8")
+    with pytest.raises(audio.AudioError, match=r"\\x8.*another encoding.*convmv"):
+        walk.sounds(tmp_path)

@@ -48,6 +48,11 @@ def _look(folder, suffixes, below, error, files, passed, seen):
     seen.add(real)
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = folder / entry.name
+        if audio.printable(entry.name) != entry.name:
+            raise error(
+                f"{audio.printable(path)}: a name in another encoding than this system's, which no table can hold."
+                " Rename it; a whole folder with `convmv -r --notest -f shift-jis -t utf-8 FOLDER`, or `-f macroman`."
+            )
         if hidden(entry.name):
             passed.append((path, "hidden or the system's"))
         elif entry.is_symlink() and not path.exists():

@@ -21,6 +21,7 @@ START = ("start", "start_time", "starttime", "begin", "onset", "from")
 END = ("end", "end_time", "endtime", "stop", "offset", "to")
 SECONDS = ("duration", "seconds", "length", "dur")
 UNITS = {"s": 1.0, "ms": 0.001}
+LONGEST = 1e8  # of a number in a file: three years of seconds, or a day of milliseconds; beyond it stands a date
 OTHER_TYPES = {
     "SPKR-INFO",
     "SEGMENT",
@@ -306,6 +307,10 @@ def _number(where, what, text):
         value = math.nan
     if not math.isfinite(value):
         raise AnnotationError(f"{where}: {what} should be a number of seconds; found {text!r}.")
+    if abs(value) > LONGEST:
+        raise AnnotationError(
+            f"{where}: {what} lies years away; found {text!r}. Times count in seconds from the recording's beginning."
+        )
     return value
 
 

@@ -187,6 +187,8 @@ def test_converting_writes_rttm_and_uem(tmp_path):
         ("SPEAKER talk 1 zero 1.0 <NA> <NA> A <NA> <NA>", "the start should be a number"),
         ("SPEAKER talk 1 1.0 0.0 <NA> <NA> A <NA> <NA>", "a turn begins at 0 or later and lasts longer than 0 s"),
         ("SPEAKER talk 1 nan 1.0 <NA> <NA> A <NA> <NA>", "the start should be a number"),
+        ("SPEAKER talk 1 1e300 1.0 <NA> <NA> A <NA> <NA>", "the start lies years away"),
+        ("SPEAKER talk 1 0 1.7e9 <NA> <NA> A <NA> <NA>", "the duration lies years away"),
     ],
 )
 def test_a_malformed_rttm_line_is_named_with_its_number(tmp_path, line, what):
