@@ -144,9 +144,9 @@ def read_history(path):
     return pd.DataFrame(rows).astype({"epoch": int})
 
 
-def save_model(model, folder):
+def save_model(model, folder, weights=None):
     """Save `model` into `folder` (`save_pretrained` where it has one, else its state dict), file by file, each whole or
-    not at all.
+    not at all. weights: name -> tensor, in place of those that the model holds now.
 
     The config goes first and the weights last: within one run the config never changes, so a kill between the two still
     leaves a
@@ -160,12 +160,12 @@ def save_model(model, folder):
         stage.mkdir(parents=True)
         if hasattr(model, "save_pretrained"):
             with no_bars():
-                model.save_pretrained(stage)
+                model.save_pretrained(stage, **{} if weights is None else {"state_dict": weights})
         else:
             from safetensors.torch import save_file
 
             save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
+                {name: one.detach().cpu().contiguous() for name, one in (weights or model.state_dict()).items()},
                 stage / "model.safetensors",
             )
         folder.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,8 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
         started = time.perf_counter()
         train, val, collate, record["prefix"] = _cached(model, train, val, collate or pad, settings, precision, device)
         train, val, collate, record["resident"] = resident.prepare(
-            train, val, collate, settings.resident, device, settings.batch_size
+            *(train, val, collate, settings.resident, device, settings.batch_size),
+            say=print if first else lambda line: None,
         )
         record["prefix_seconds"] = round(time.perf_counter() - started, 3)
         history = run_trainer(
@@ -85,6 +86,7 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
     runs.load_weights(model.eval(), out / "best")
     record.update(
         finished=True,
+        graphs=history.attrs.pop("graphs"),
         seconds=round(float(history["seconds"].sum()), 3),
         peak_memory_mb=round(peak.mb, 1),
         best_epoch=int(history.loc[history["val_loss"].idxmin(), "epoch"]),

@@ -152,11 +152,29 @@ def compiled(model, setting):
             block._compiled_call_impl = None
 
 
+def prepare(settings, model, loss_of, device, precision, say=print):
+    """A `Replay` of the steps of `model`, or None where they run as usual; where several GPUs do, a line says so."""
+    if wanted(settings.graphs, model, device, precision):
+        return Replay(model, loss_of, device, settings.batch_size, say)
+    if settings.graphs != "off" and device.type == "cuda" and not alone():
+        say("Steps run one kernel after the other, not as one CUDA graph: several processes share the model.")
+    return None
+
+
+def told(steps):
+    """What became of the steps, for a run's record: "on", "off", or "off: " and why."""
+    return "off" if steps is None else f"off: {steps.broken}" if steps.broken else "on"
+
+
 def wanted(setting, model, device, precision):
-    """Whether steps are replayed: `setting` is "auto" or "compile", and this model, device and precision allow it."""
-    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
-    able = getattr(model, "replayable", False) and device.type == "cuda" and precision != "fp16" and alone
-    return setting != "off" and able
+    """Whether steps are replayed: `setting` is not "off", and this model, device and precision allow it."""
+    able = getattr(model, "replayable", False) and device.type == "cuda" and precision != "fp16"
+    return setting != "off" and able and alone()
+
+
+def alone():
+    """Whether this process trains by itself."""
+    return int(os.environ.get("WORLD_SIZE", 1)) == 1
 
 
 def steady(inputs, chunk):

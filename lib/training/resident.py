@@ -6,12 +6,11 @@ beside a model. A batch is the one that `collate` would have made, to the bit. W
 made anew in each epoch, shared by several processes) one line says so, and it is read in each step as before.
 """
 
-import os
-
 import numpy as np
 import torch
 
 from lib.training.prefix import CachedData, made_on_the_fly
+from lib.training.replay import alone
 
 SHARE = 0.5  # of the device's free memory that data may take
 SLICE = 64  # items of a cached prefix copied at a time
@@ -81,7 +80,7 @@ def prepare(train, val, collate, setting, device, batch_size, say=print):
 
 def _why_not(train, val, collate, device):
     """A reason for which the data cannot lie on the device, in words; "" where there is none."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if not alone():
         return "several processes share it"
     if made_on_the_fly(train) or made_on_the_fly(val):
         return "it changes from epoch to epoch"

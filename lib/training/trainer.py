@@ -17,13 +17,15 @@ from lib.training.progress import progress_for
 from lib.training.resident import Resident
 from lib.training.settings import TrainingError, accepted_by
 
-FUSED = ("Adam", "AdamW")
+THRIFTY = ("cuda",)  # an epoch takes a second or two there, and writing what it learned as long again
+FIRST_SAVE = 1.0  # s that the first checkpoint is taken to cost
+FUSED = ("Adam", "AdamW")  # have one kernel for all weights on a GPU
 SCHEDULERS = {"cosine": "cosine", "constant": "constant_with_warmup", "plateau": "reduce_lr_on_plateau"}
 
 
 def train(model, train, val, out, settings, precision, device, checkpoint, collate, score):
     """Run or resume one training; writes history, best weights and checkpoints into `out` and returns the history."""
-    record = Record(model, out, settings, checkpoint)
+    graphs, record = "off", Record(model, out, settings, checkpoint, thrifty=device.type in THRIFTY and replay.alone())
     if not record.stopped():
         trainer = _Trainer(
             model,
@@ -35,21 +37,29 @@ def train(model, train, val, out, settings, precision, device, checkpoint, colla
             record,
             settings,
         )
-        if replay.wanted(settings.graphs, model, device, precision):
-            trainer.replay = replay.Replay(model, trainer.loss_and_output, device, settings.batch_size)
+        say = print if trainer.is_world_process_zero() else _nothing
+        trainer.replay = replay.prepare(settings, model, trainer.loss_and_output, device, precision, say)
         try:
             with replay.compiled(model, settings.graphs):
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             trainer.accelerator.wait_for_everyone()  # the first process has written the best weights and the history
         finally:
+            graphs = replay.told(trainer.replay)
             trainer.replay = None  # with the memory of its graphs
             # mixed precision wraps the model's forward; it must not outlive the training
             trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             model.__dict__.pop("forward", None)
             record.progress.close()
+            record.write_best()
             if trainer.is_world_process_zero():
                 shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
-    return runs.read_history(out / "history.csv")
+    history = runs.read_history(out / "history.csv")
+    history.attrs["graphs"] = graphs
+    return history
+
+
+def _nothing(line):
+    """Said by the first process alone."""
 
 
 def _arguments(out, settings, precision, device, measure_first, resident):
@@ -193,11 +203,32 @@ class _Trainer(Trainer):
 class Record(TrainerCallback):
     """Collects the history, keeps the best weights, and says when to stop."""
 
-    def __init__(self, model, out, settings, checkpoint):
+    def __init__(self, model, out, settings, checkpoint, thrifty=False):
         self.model, self.out, self.patience, self.epochs = model, out, settings.patience, settings.epochs
         self.rows = [] if checkpoint is None else runs.read_history(checkpoint / "history.csv").to_dict("records")
         self.train_loss = self.learning_rate = math.nan
         self.progress, self.started = progress_for(settings), time.perf_counter()
+        self.thrifty, self.best_weights = thrifty, None  # those not on the disk yet
+        self.saved, self.saving = self.started, FIRST_SAVE
+
+    def due(self):
+        """Whether to write weights and checkpoint after this epoch: each time, or (`thrifty`) for a tenth of the time
+        at most; what was learned since is lost in a kill, and not in an error.
+        """
+        return not self.thrifty or time.perf_counter() - self.saved >= 10 * self.saving
+
+    def hold_best(self):
+        """Keep the best weights aside, those that train and the statistics, until they are written."""
+        learned = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        frozen = {name for name, _ in self.model.named_parameters()} - learned
+        state = self.model.state_dict()
+        self.best_weights = {name: state[name].detach().to("cpu", copy=True) for name in state if name not in frozen}
+
+    def write_best(self):
+        """Write the best weights where they are not on the disk yet."""
+        if self.best_weights is not None:
+            runs.save_model(self.model, self.out / "best", {**self.model.state_dict(), **self.best_weights})
+            self.best_weights = None
 
     def best(self):
         """The row with the lowest validation loss so far, the first of equals."""
@@ -217,6 +248,7 @@ class Record(TrainerCallback):
         shutil.rmtree(place, ignore_errors=True)
         os.replace(folder, place)
         runs.remove_checkpoints(self.out, but=place)
+        self.saved, self.saving = time.perf_counter(), time.perf_counter() - self.began
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started = time.perf_counter()  # what came before is setting up, not training
@@ -256,10 +288,17 @@ class Record(TrainerCallback):
                 "seconds": now - self.started,
             }
         )
-        self.started = now
+        self.started = self.began = now
+        due = self.due()
+        control.should_save = control.should_save and due
         if state.is_world_process_zero:
-            if self.best() is self.rows[-1]:
+            if self.best() is not self.rows[-1]:
+                self.write_best() if due else None
+            elif due:
+                self.best_weights = None
                 runs.save_model(self.model, self.out / "best")
+            else:
+                self.hold_best()
             runs.write_history(self.out / "history.csv", self.rows)
             self.progress.epoch(self.rows, self.best())
         control.should_training_stop = control.should_training_stop or self.stopped()

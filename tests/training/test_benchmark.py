@@ -2,11 +2,14 @@
 test asks.
 """
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from lib.training import benchmark
+import lib
+from lib.training import benchmark, measuring
 
 TINY = dict(
     adim=16, aheads=2, layers=4, linear_units=16, hop_length=256, xvector_channels=16, xvector_pool=16, xvector_dim=16
@@ -14,13 +17,20 @@ TINY = dict(
 CPU = torch.device("cpu")
 
 
+def test_without_matplotlib_the_benchmark_ends_without_a_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.delattr(lib, "plots", raising=False)
+    monkeypatch.setitem(sys.modules, "lib.plots", None)
+    benchmark._picture(None, tmp_path / "picture.png")
+    assert "No picture" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
 def quiet(line):
     """Nothing is printed."""
 
 
 def test_training_rows_stand_against_the_plain_path_of_their_strategy():
-    variants = [benchmark.VARIANTS[0], benchmark.VARIANTS[-1]]
-    table = benchmark.training_table(TINY, ["depth 1 attn", "mask only"], 1, CPU, variants, say=quiet)
+    variants = [measuring.VARIANTS[0], measuring.VARIANTS[-1]]
+    table = measuring.training_table(TINY, ["depth 1 attn", "mask only"], 1, CPU, variants, say=quiet)
     assert list(table["strategy"]) == ["depth 1 attn", "depth 1 attn", "mask only", "mask only"]
     assert list(table["faster"][table["precision"] == "fp32"]) == [1.0, 1.0]
     fast = table[table["cache"]]
@@ -31,13 +41,13 @@ def test_training_rows_stand_against_the_plain_path_of_their_strategy():
 
 def test_comparison_sums_its_rows_and_fills_a_stage_once(monkeypatch):
     filled = []
-    usual = benchmark.prefix.compute
+    usual = measuring.prefix.compute
     monkeypatch.setattr(
-        benchmark.prefix,
+        measuring.prefix,
         "compute",
         lambda model, batch, names, chunks: filled.append(names) or usual(model, batch, names, chunks),
     )
-    table = benchmark.comparison_table(TINY, ["depth 1 full", "depth 1 attn"], CPU, items=4, epochs=2, say=quiet)
+    table = measuring.comparison_table(TINY, ["depth 1 full", "depth 1 attn"], CPU, items=4, epochs=2, say=quiet)
     assert table["plain_seconds"].iloc[-1] == pytest.approx(table["plain_seconds"][:-1].sum())
     assert table["fast_seconds"].iloc[-1] == pytest.approx(table["fast_seconds"][:-1].sum())
     assert (table["of_it_filling"] < table["fast_seconds"]).all()
@@ -48,13 +58,13 @@ def test_comparison_sums_its_rows_and_fills_a_stage_once(monkeypatch):
 
 
 def test_the_matrix_rate_counts_what_a_step_multiplies():
-    table = benchmark.matrix_share(TINY, "depth 4 full", [1, 2], CPU, steps=1, say=quiet)
+    table = measuring.matrix_share(TINY, "depth 4 full", [1, 2], CPU, steps=1, say=quiet)
     flop = table["tflop_per_second"] * table["seconds"]
     assert flop[1] == pytest.approx(2 * flop[0], rel=0.01) and flop[0] > 0
     assert np.allclose(table["share"], table["tflop_per_second"] / table["matrix_rate"])
 
 
 def test_inference_in_bfloat16_is_compared_with_plain():
-    table = benchmark.inference_table(TINY, [5.0], [1], CPU, say=quiet)
+    table = measuring.inference_table(TINY, [5.0], [1], CPU, say=quiet)
     assert table["snr_db"].iloc[0] == np.inf and table["faster"].iloc[0] == 1.0
     assert 20 < table["snr_db"].iloc[-1] < 80

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 from lib import runs
 from lib.metrics import si_sdr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.training import settings
+from lib.training import settings, trainer
 from lib.training.fit import fit, measure, pad
 from lib.training.freezing import freeze, freeze_groups
 from lib.training.settings import Settings, SettingsError, TrainingError, bf16_pays, pick_precision
@@ -248,6 +248,27 @@ def test_a_kill_while_a_checkpoint_is_written_is_survived(whole, tmp_path, monke
     monkeypatch.undo()
     assert len(runs.read_history(tmp_path / "run" / "history.csv")) == 3  # epoch 2 was over, but not kept
     pd.testing.assert_frame_equal(run(small(), tmp_path / "run", resume=True)[SAME], history[SAME], check_exact=True)
+
+
+def test_a_fast_device_writes_seldom_and_loses_nothing(whole, tmp_path, monkeypatch):
+    """Where epochs are short, checkpoints take a tenth of the time at most; the best weights are there at the end, also
+    after an error, and a resumed run is the uninterrupted one.
+    """
+    monkeypatch.setattr(trainer, "THRIFTY", ("cpu",))
+    written = []
+    usual = runs.save_model
+    monkeypatch.setattr(runs, "save_model", lambda *given: written.append(given) or usual(*given))
+    model = small()
+    history = run(model, tmp_path / "run")
+    pd.testing.assert_frame_equal(history[SAME], whole[1][SAME])
+    assert len(written) == 1 and not list((tmp_path / "run").glob("checkpoint-*"))
+    for one, two in zip(model.parameters(), whole[0].parameters()):
+        assert torch.equal(one, two)
+    with pytest.raises(KeyboardInterrupt):
+        run(small(), tmp_path / "broken", Items(18, 1, fail_at=50))
+    assert (tmp_path / "broken" / "best" / "model.safetensors").is_file()
+    again = run(small(), tmp_path / "broken", resume=True)
+    pd.testing.assert_frame_equal(again[SAME], whole[1][SAME])
 
 
 def test_frozen_parts_do_not_move_under_the_trainer(tmp_path):

@@ -94,6 +94,8 @@ def test_two_processes_give_the_numbers_of_one(settings_file, tmp_path):
         str(settings_file),
         "--out",
         str(tmp_path / "two"),
+        "--set",
+        "resident=on",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WORKBOOK_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
@@ -105,6 +107,7 @@ def test_two_processes_give_the_numbers_of_one(settings_file, tmp_path):
     )
     assert runs.read_json(tmp_path / "two" / "settings.json")["finished"]
     assert done.stdout.count("best epoch") == 1
+    assert done.stdout.count("does not stay on the device: several processes share it.") == 1
 
 
 def test_settings_can_be_changed_and_the_run_of_the_file_is_not_overwritten(settings_file, tmp_path):

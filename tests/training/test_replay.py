@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from lib import runs
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.training import freezing, replay
 from lib.training.fit import fit
+from lib.training.settings import Settings
 
 CPU = torch.device("cpu")
 QUIET = dict(precision="fp32", device="cpu", progress="none", learning_rate=1e-3, cache_gb=0.0)
@@ -78,6 +80,8 @@ def test_a_replayed_run_has_the_history_of_an_ordinary_one(opens, played, tmp_pa
     for name in ("train_loss", "val_loss", "val_si_sdri"):
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-5)
+    told = [runs.read_json(tmp_path / name / "settings.json")["graphs"] for name in ("off", "auto")]
+    assert told == ["off", "on"]
     assert played.captures == 2, "one for training, one for validation"
     assert played.replays == 3 * 2 + 4 * 1, (
         "two full batches an epoch and one of validation; the smaller ones run as usual"
@@ -113,6 +117,7 @@ def test_what_cannot_be_captured_is_said_once_and_runs_as_usual(played, tmp_path
         histories.append(fit(model, mixtures(), mixtures(4, seed=2), tmp_path / setting, **how))
     off, on = (history.drop(columns="seconds") for history in histories)
     np.testing.assert_array_equal(on.to_numpy(), off.to_numpy())
+    assert runs.read_json(tmp_path / "auto" / "settings.json")["graphs"].startswith("off: called")
     said = [line for line in capsys.readouterr().out.splitlines() if "CUDA graph" in line]
     assert said == [
         "Steps run one kernel after the other, not as one CUDA graph: called a synchronizing CUDA operation"
@@ -127,7 +132,9 @@ def test_on_a_cpu_and_among_several_processes_nothing_is_replayed(monkeypatch):
         "auto", torch.nn.Linear(1, 1), gpu, "fp32"
     )
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert not replay.wanted("auto", model, gpu, "bf16")
+    said = []
+    assert replay.prepare(Settings(), model, None, gpu, "bf16", said.append) is None
+    assert len(said) == 1 and "several processes" in said[0]
 
 
 def test_more_shapes_than_are_kept_run_as_usual(played):
