@@ -17,6 +17,7 @@ FLOOR_DB = 60.0  # below the loud frames all is alike: digital silence must not 
 NEAR = 0.25  # where between the means of what is no speech (0) and speech (1) the border lies
 PAUSE = 0.5  # s: shorter gaps belong to speaking and stay
 MARGIN = 0.1  # s kept on both sides of speech: soft beginnings and ends
+EVEN_DB = 3.5  # between the fainter and the louder tenth of frames: noise has under 3, speech as loud as noise over 4
 LEAST = 0.3  # s of speech without which there is no voice to know
 
 
@@ -31,8 +32,7 @@ def speech(wave, sr, near=NEAR):
     count = len(wave) // size
     if count < 2:
         return wave, len(wave) / sr
-    power = np.square(wave[: count * size], dtype=np.float64).reshape(count, size).mean(1)
-    power = np.convolve(power, np.ones(SMOOTH) / SMOOTH, mode="same")[:count]
+    power = _power(wave, sr, "same")[:count]
     loud = np.median(np.sort(power)[-max(1, round(1 / FRAME)) :])
     level = np.maximum(10 * np.log10(power / max(loud, 1e-30) + 1e-30), -FLOOR_DB)
     found = _close(level > -_border(level, near), round(PAUSE / FRAME))
@@ -43,6 +43,20 @@ def speech(wave, sr, near=NEAR):
     mask = np.repeat(kept, size)
     mask = np.concatenate([mask, np.full(len(wave) - len(mask), kept[-1])])
     return wave[mask], seconds
+
+
+def _power(wave, sr, mode):
+    """The mean energy of frames, smoothed over `SMOOTH` of them."""
+    size = max(1, int(FRAME * sr))
+    count = len(wave) // size
+    power = np.square(wave[: count * size], dtype=np.float64).reshape(count, size).mean(1)
+    return np.convolve(power, np.ones(SMOOTH) / SMOOTH, mode=mode)
+
+
+def even(wave, sr):
+    """Whether the level of `wave`, of a second or more, changes as little as that of noise or of a tone."""
+    faint, loud = np.percentile(10 * np.log10(_power(wave, sr, "valid") + 1e-30), [10, 90])
+    return loud - faint < EVEN_DB
 
 
 def _border(level, near):
@@ -74,7 +88,7 @@ def _close(active, gap):
 
 def checked(wave, sr):
     """The speech of an enrollment. ValueError where it is silent, under 1 s, or holds next to no speech; a warning
-    where less than 3 s of speech were found.
+    where less than 3 s of speech were found, or where it sounds like noise.
     """
     whole = len(wave) / sr
     if whole < 1:
@@ -88,6 +102,11 @@ def checked(wave, sr):
         raise ValueError(
             f"enrollment: {seconds:.1f} s of speech found in {whole:.1f} s. Give 3 s or more in which the wanted person"
             " speaks."
+        )
+    if even(wave, sr):
+        warnings.warn(
+            "enrollment: its level changes as little as that of noise. Make sure that the wanted person speaks in it",
+            stacklevel=4,
         )
     if seconds < 3:
         found = "" if len(kept) == len(wave) else f" of speech found in {whole:.1f} s"

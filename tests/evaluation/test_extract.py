@@ -29,7 +29,8 @@ def files(tmp_path):
     """A mixture in stereo at 44.1 kHz, an enrollment, and a small model with random weights, each in a file."""
     mix = audio.resample(noise(7.3), SR, 44100)
     soundfile.write(tmp_path / "mix.wav", np.stack([mix, mix], axis=1), 44100)
-    soundfile.write(tmp_path / "enrollment.flac", noise(3, 1), SR)
+    syllables = 0.55 + 0.45 * np.sin(2 * np.pi * 3 * np.arange(3 * SR) / SR)  # or it would be taken for noise
+    soundfile.write(tmp_path / "enrollment.flac", noise(3, 1) * syllables, SR)
     torch.manual_seed(0)
     ConVoiFilter(ConVoiFilterConfig(**SMALL)).save_pretrained(tmp_path / "model")
     return tmp_path

@@ -1,5 +1,7 @@
 """Silence in an enrollment does not count; how much speech was found is said."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,17 @@ def test_little_speech_is_said_with_its_seconds():
 def test_no_speech_is_refused(wave, said):
     with pytest.raises(ValueError, match=said):
         checked(np.asarray(wave, np.float32), SR)
+
+
+@pytest.mark.parametrize(
+    "wave",
+    [RANDOM.integers(-1, 2, 4 * SR) / 32768, room(4, -40), 0.1 * np.sin(2 * np.pi * 440 / SR * np.arange(4 * SR))],
+)
+def test_dither_noise_and_a_tone_are_said_and_speech_in_noise_is_not(wave):
+    with pytest.warns(UserWarning, match="changes as little as that of noise"):
+        checked(np.asarray(wave, np.float32), SR)
+    said = talk(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checked(said, SR)
+        checked(said + room(4, 20 * np.log10(said.std())), SR)
