@@ -513,6 +513,7 @@ OFFLINE = (  # without the state of widgets a page shows the plain HTML that is 
     "--ClearMetadataPreprocessor.clear_cell_metadata=False",
     "--HTMLExporter.preprocessors=lib.listening.formulas.ToMathML",
 )
+BETWEEN_WORDS = "<style>pre { word-break: normal !important; overflow-wrap: anywhere !important }</style>\n"
 FETCHED = r'<script[^>]* src="https://[^"]*/(require|jquery|mathjax)[^"]*"[^>]*>\s*</script>'
 
 
@@ -539,7 +540,8 @@ def export(python, out):
 
 def finish(notebook, page):
     """Mend the HTML `page` of `notebook`: nbconvert's template leaves out the pictures' alt texts, and fetches scripts
-    from the network that widgets and formulas alone would need, which stand in the page themselves.
+    from the network that widgets and formulas alone would need, which stand in the page themselves;
+    and it breaks long printed lines inside words.
     """
     outputs = [
         output
@@ -547,7 +549,7 @@ def finish(notebook, page):
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {}) and "text/html" not in output["data"]
     ]
-    described = re.sub(FETCHED, "", page.read_text("utf-8"))
+    described = re.sub(FETCHED, "", page.read_text("utf-8")).replace("</head>", f"{BETWEEN_WORDS}</head>", 1)
     for output in outputs:  # nbconvert says this of each picture, in the order of the notebook
         alt = output.get("metadata", {}).get("image/png", {}).get("alt", "A figure of this chapter.")
         described = described.replace(f'alt="{NO_ALT}"', f'alt="{html.escape(alt)}"', 1)

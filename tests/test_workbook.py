@@ -482,3 +482,6 @@ def test_the_exported_page_says_what_each_picture_shows_and_fetches_no_script(tm
     page.write_text(f'{script}<img alt="{workbook.NO_ALT}"><img alt="own"><img alt="{workbook.NO_ALT}">')
     workbook.finish(notebook, page)
     assert page.read_text() == ('<img alt="two &quot;lines&quot;"><img alt="own"><img alt="A figure of this chapter.">')
+    page.write_text("<head></head><pre>a long line</pre>")
+    workbook.finish(notebook, page)
+    assert "word-break: normal" in page.read_text()
