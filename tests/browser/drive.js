@@ -55,7 +55,7 @@ function foreign(page) {
   const found = [];
   page.on("request", (request) => {
     const url = request.url();
-    if (!/^(file|data|blob|about):/.test(url) && !(settings.address && url.startsWith(settings.address))) found.push(url);
+    if (!/^(file|data|blob|about|attachment):/.test(url) && !(settings.address && url.startsWith(settings.address))) found.push(url);
   });
   return found;
 }
@@ -72,7 +72,7 @@ async function theCheckCanFail(browser) {
 // --- what a reader does
 
 async function open(page, chapter) {
-  await page.goto(`${settings.address}/lab/tree/notebooks/${chapter}.ipynb?token=reader`);
+  await page.goto(`${settings.address}/lab/workspaces/${chapter}/tree/notebooks/${chapter}.ipynb?token=reader`);
   await page.waitForSelector(".jp-Notebook .jp-CodeCell", { timeout: 2 * MINUTES });
   await until(() => page.evaluate(() => !/No Kernel/.test(document.querySelector(".jp-NotebookPanel-toolbar").innerText)
     && document.querySelector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')), MINUTES);
@@ -109,10 +109,13 @@ async function faults(page, chapter) {
       .map((one) => one.innerText.slice(0, 200)),
     errors: [...document.querySelectorAll('[data-mime-type="application/vnd.jupyter.error"]')]
       .map((one) => one.innerText.slice(-200)),
+    pictures: [...document.querySelectorAll(".jp-Notebook img")].filter((one) => !one.naturalWidth)
+      .map((one) => one.src.slice(0, 80)), // JupyterLab asks for attachments by name first, and then by content
     dead: document.body.innerText.split("Error displaying widget").length - 1,
   }));
   check(chapter, "nothing on stderr", !found.stderr.length, found.stderr.join(" / "));
   check(chapter, "no error", !found.errors.length, found.errors.join(" / "));
+  check(chapter, "every picture is there", !found.pictures.length, found.pictures.join(" "));
   check(chapter, "no widget without a model", !found.dead, found.dead || "");
   const heard = await players(page);
   check(chapter, "no empty player", !heard.empty, `${heard.all} players`);
@@ -256,6 +259,12 @@ async function exported(browser, chapter) {
   await context.close();
 }
 
+async function endKernels() { // each holds a gigabyte, and the next chapter wants it
+  const headers = { Authorization: "token reader" };
+  const kernels = await (await fetch(`${settings.address}/api/kernels`, { headers })).json();
+  for (const { id } of kernels) await fetch(`${settings.address}/api/kernels/${id}`, { method: "DELETE", headers });
+}
+
 async function main() {
   const browser = await chromium.launch({
     executablePath: settings.browser,
@@ -268,7 +277,7 @@ async function main() {
   for (const chapter of settings.chapters) {
     const page = await browser.newPage({ viewport: { width: 1366, height: 768 } });
     const errors = [];
-    page.on("console", (message) => { if (message.type() === "error") errors.push(`${message.text()} ${message.location().url}`); });
+    page.on("console", (message) => { if (message.type() === "error" && !/^attachment:/.test(message.location().url)) errors.push(`${message.text()} ${message.location().url}`); });
     const wanted = foreign(page);
     page.on("pageerror", (error) => errors.push(String(error)));
     try {
@@ -292,6 +301,7 @@ async function main() {
       await page.screenshot({ path: `${settings.out}/${chapter}-failed.png` }).catch(() => 0);
     }
     await page.close();
+    await endKernels();
   }
   await browser.close();
   fs.writeFileSync(`${settings.out}/report.json`, JSON.stringify(report, null, 1));

@@ -69,7 +69,11 @@ def start_lab(place, folder):
     process = subprocess.Popen(
         [*command, *(f"{name}={value}" for name, value in options.items())],
         cwd=place / "notebooks",
-        env={**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")},
+        env={
+            **os.environ,
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),  # else the tabs of an earlier run come back
+        },
         stdout=log,
         stderr=log,
     )
