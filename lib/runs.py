@@ -10,6 +10,7 @@ Every file is written beside its place and then moved there, so a kill or a full
 
 import contextlib
 import csv
+import gc
 import importlib.metadata
 import json
 import os
@@ -273,6 +274,8 @@ class PeakMemory:
 
     def __enter__(self):
         if self.device.type == "cuda":
+            gc.collect()  # what an earlier training left in circles (its optimizer) still takes memory
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             self._start_sampling()
@@ -287,7 +290,6 @@ class PeakMemory:
             self.mb = (self._peak - self._base) / 2**20
 
     def _start_sampling(self):
-        import gc
         import threading
 
         import psutil  # accelerate brings it

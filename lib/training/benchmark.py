@@ -9,8 +9,10 @@ two sides are measured within the same minute.
 """
 
 import argparse
+import tempfile
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from lib import runs
@@ -19,13 +21,37 @@ from lib.training.measuring import (
     FULL,
     STARTER,
     STRATEGIES,
+    attention,
     comparison_table,
     inference_table,
     matrix_share,
-    profile,
+    run_steps,
     training_table,
 )
 from lib.training.settings import pick_device
+
+
+def profile(sizes, strategy, variant, device, rows=12):
+    """Where the time of one step goes, by PyTorch's profiler: a DataFrame op, calls, ms, share."""
+    from torch.profiler import ProfilerActivity, profile as profiler
+
+    found = profiler(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda"))
+    with tempfile.TemporaryDirectory() as folder, attention(variant["attention"]):
+        run_steps(sizes, strategy, variant, Path(folder), 3, device, 4, last=found)
+    name = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    events = sorted(found.key_averages(), key=lambda event: -getattr(event, name))
+    total = sum(getattr(event, name) for event in events)
+    return pd.DataFrame(
+        [
+            {
+                "op": event.key,
+                "calls": event.count,
+                "ms": getattr(event, name) / 1000,
+                "share": getattr(event, name) / total,
+            }
+            for event in events[:rows]
+        ]
+    )
 
 
 def main(arguments=None):

@@ -96,12 +96,14 @@ def run_steps(sizes, strategy, variant, folder, steps, device, batch, items=None
     """
     torch.manual_seed(0)
     items = items or batch
-    model, data, collate = ConVoiFilter(ConVoiFilterConfig(**sizes)).to(device), Noise(items), pad
+    with torch.device(device):
+        model = ConVoiFilter(ConVoiFilterConfig(**sizes))
+    data, collate = Noise(items, seconds_of(sizes)), pad
     started = time.perf_counter()
     table = freezing.freeze(model, **STRATEGIES[strategy])
     if variant["cache"]:
         data, _, collate, _ = prefix.prepare(
-            model, data, Noise(1), collate, 8, variant["precision"], device, folder=folder
+            model, data, Noise(1, seconds_of(sizes)), collate, 8, variant["precision"], device, folder=folder
         )
     data = Resident(data, collate, device) if variant.get("resident") else data
     own = [p for p in model.parameters() if p.requires_grad]
@@ -129,6 +131,11 @@ def run_steps(sizes, strategy, variant, folder, steps, device, batch, items=None
             loss.item()  # a GPU has finished only then
             seconds.append(time.perf_counter() - started)
     return seconds, filled, table.attrs["trainable"], replayed.broken if replayed else ""
+
+
+def seconds_of(sizes):
+    """Seconds of a mixture of one chunk for a model of these sizes."""
+    return sizes.get("enh_chunk_size", 5)
 
 
 def read(data, collate, places, device):
@@ -212,8 +219,11 @@ def inference_table(sizes, seconds, batches, device, folder=None, say=print):
     rng, rows = np.random.default_rng(0), []
     for length, batch in itertools.product(seconds, batches):
         mix = (0.1 * rng.standard_normal(int(length * 16000))).astype(np.float32)
-        enrollment, plain, chunks = mix[: 5 * 16000], None, math.ceil(length / 5)
-        warm = mix[: (chunks if chunks <= 2 * batch else batch + chunks % batch) * 5 * 16000]  # every shape that comes
+        beat = np.abs(np.sin(np.arange(min(len(mix), 5 * 16000)) / 5000))  # so that it is not taken for a room's noise
+        enrollment, plain, chunks = mix[: len(beat)] * beat.astype(np.float32), None, math.ceil(len(mix) / model.chunk)
+        warm = mix[
+            : (chunks if chunks <= 2 * batch else batch + chunks % batch) * model.chunk
+        ]  # every shape that comes
         for kind, precision in (("plain", "fp32"), ("fused", "fp32"), ("fused", "bf16")):
             with attention(kind):
                 model.extract(warm, enrollment, batch=batch, precision=precision)
@@ -242,32 +252,9 @@ def inference_table(sizes, seconds, batches, device, folder=None, say=print):
     return pd.DataFrame(rows)
 
 
-def profile(sizes, strategy, variant, device, rows=12):
-    """Where the time of one step goes, by PyTorch's profiler: a DataFrame op, calls, ms, share."""
-    from torch.profiler import ProfilerActivity, profile as profiler
-
-    found = profiler(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda"))
-    with tempfile.TemporaryDirectory() as folder, attention(variant["attention"]):
-        run_steps(sizes, strategy, variant, Path(folder), 3, device, 4, last=found)
-    name = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    events = sorted(found.key_averages(), key=lambda event: -getattr(event, name))
-    total = sum(getattr(event, name) for event in events)
-    return pd.DataFrame(
-        [
-            {
-                "op": event.key,
-                "calls": event.count,
-                "ms": getattr(event, name) / 1000,
-                "share": getattr(event, name) / total,
-            }
-            for event in events[:rows]
-        ]
-    )
-
-
-def matrix_rate(device):
-    """FLOP/s of one large product of bfloat16 matrices."""
-    edge, times = 8192 if device.type == "cuda" else 1024, []
+def matrix_rate(device, edge=None):
+    """FLOP/s of one large product of bfloat16 matrices, `edge` wide: as large as the device needs to be busy."""
+    edge, times = edge or (8192 if device.type == "cuda" else 1024), []
     one = torch.randn(edge, edge, device=device, dtype=torch.bfloat16)
     for _ in range(8):
         started = time.perf_counter()
@@ -276,15 +263,15 @@ def matrix_rate(device):
     return 2 * edge**3 / statistics.median(times[3:])
 
 
-def matrix_share(sizes, strategy, batches, device, steps=5, say=print, more=None):
+def matrix_share(sizes, strategy, batches, device, steps=5, say=print, more=None, edge=None):
     """A row a batch: TFLOP/s of an uncached bf16 step (its matrix products and convolutions alone are counted), and of
     one large product.
 
-    more: what else the variant has, such as `dict(resident=True, graphs=True)`.
+    more: what else the variant has, such as `dict(resident=True, graphs=True)`. edge: see `matrix_rate`.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    rows, most = [], matrix_rate(device) / 1e12
+    rows, most = [], matrix_rate(device, edge) / 1e12
     variant = dict(attention="fused", precision="bf16", cache=False)
     for batch in batches:
         counter = FlopCounterMode(display=False)

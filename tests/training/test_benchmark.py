@@ -12,7 +12,15 @@ import lib
 from lib.training import benchmark, measuring
 
 TINY = dict(
-    adim=16, aheads=2, layers=4, linear_units=16, hop_length=256, xvector_channels=16, xvector_pool=16, xvector_dim=16
+    adim=16,
+    aheads=2,
+    layers=4,
+    linear_units=16,
+    hop_length=256,
+    xvector_channels=16,
+    xvector_pool=16,
+    xvector_dim=16,
+    enh_chunk_size=1,
 )
 CPU = torch.device("cpu")
 
@@ -58,7 +66,7 @@ def test_comparison_sums_its_rows_and_fills_a_stage_once(monkeypatch):
 
 
 def test_the_matrix_rate_counts_what_a_step_multiplies():
-    table = measuring.matrix_share(TINY, "depth 4 full", [1, 2], CPU, steps=1, say=quiet)
+    table = measuring.matrix_share(TINY, "depth 4 full", [1, 2], CPU, steps=1, say=quiet, edge=64)
     flop = table["tflop_per_second"] * table["seconds"]
     assert flop[1] == pytest.approx(2 * flop[0], rel=0.01) and flop[0] > 0
     assert np.allclose(table["share"], table["tflop_per_second"] / table["matrix_rate"])
