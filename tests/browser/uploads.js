@@ -25,13 +25,13 @@ const answer = (page) => page.evaluate(() => {
 
 const said = (found) => (found ? `${found.text.slice(0, 200)}, ${found.players} players, ${found.red} red` : "nothing");
 
-// Press the button; then its answer matches `words` (null: it has players, and other ones than before).
+// Press the button; then its answer is another one than before, and matches `words` (null: it has players).
 async function worked(page, words, until, ms = 3 * MINUTE) {
   const before = await answer(page);
   await page.locator(".jp-OutputArea .widget-button.mod-primary:visible").last().click();
   return until(async () => {
     const found = await answer(page);
-    if (!found || found.red) return null;
+    if (!found || found.red || (found.heard === before.heard && found.text === before.text)) return null;
     return words === null ? found.players > 0 && found.heard !== before.heard : new RegExp(words, "s").test(found.text);
   }, ms);
 }
