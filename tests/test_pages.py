@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 CHAPTERS = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
-PAGES = [*sorted(NOTEBOOKS.glob("*.md")), ROOT / "README.md"]
+PAGES = [*sorted(NOTEBOOKS.glob("*.md")), ROOT / "README.md", ROOT / "README.ko.md"]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
