@@ -88,6 +88,11 @@ async function untrusted(page, chapter) {
     said: [...document.querySelectorAll(".jp-OutputArea")].map((one) => one.innerText).join("\n")
       .match(/In a running notebook|This does nothing until/g) || [],
   }));
+  const first = page.locator(".jp-OutputArea :text-matches('In a running notebook|This does nothing until')").first();
+  if (found.said.length) {
+    await first.scrollIntoViewIfNeeded();
+    await page.screenshot({ path: `${settings.out}/${chapter}-untrusted.png` });
+  }
   const wanted = settings.widgets[chapter];
   check(chapter, "untrusted: a sentence for each widget and link", found.said.length >= wanted && !found.live,
     `${found.said.length} of ${wanted}, ${found.live} live`);
