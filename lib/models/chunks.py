@@ -1,12 +1,12 @@
 """Run an extractor over waves of any length and rate: chunks, cross-fades, checks of the input."""
 
-import contextlib
 import warnings
 
 import numpy as np
 import torch
 
 from lib.models.enrollment import SILENT, checked
+from lib.models.precision import Runs, choose
 from lib.models.resampling import to_rate
 
 CANCEL_DB = 12.0  # as in lib.audio: a mean so far below the loudest channel
@@ -99,12 +99,12 @@ def rows_to_rate(waves, sr_from, sr_to):
 
 
 @torch.no_grad()
-def extract(model, mix, enrollment, sr, overlap, batch, progress, precision="fp32", speeds=(1.0,)):
+def extract(model, mix, enrollment, sr, overlap, batch, progress, precision="auto", speeds=(1.0,)):
     """See `ConVoiFilter.extract`. Memory holds the waves and `batch` chunks, so an hour fits into two gigabytes."""
     if not 0 <= overlap <= 0.5:
         raise ValueError(f"overlap must be from 0 to 0.5 of a chunk, got {overlap}")
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision must be auto, fp32 or bf16, got {precision!r}")
     if not len(speeds) or not all(0.5 <= speed <= 2 for speed in speeds):
         raise ValueError(f"speeds must be one or more from 0.5 to 2, got {speeds}")
     mix, enrollment = mono(mix, "mix"), checked(mono(enrollment, "enrollment"), sr)
@@ -114,44 +114,58 @@ def extract(model, mix, enrollment, sr, overlap, batch, progress, precision="fp3
     wave, was_training = torch.from_numpy(to_rate(mix, sr, rate)), model.training
     model.eval()
     try:
-        with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
-            enrollment = torch.from_numpy(to_rate(enrollment, sr, rate))[None]
-            embeddings = {
-                told: model.embed(rows_to_rate(enrollment, told, rate).to(device))
-                for told in [round(rate * speed) for speed in speeds]
-            }
-            est = _overlap_add(
-                model, wave, embeddings, chunk, int(overlap * chunk), batch, progress or (lambda starts: starts)
-            )
+        enrollment = torch.from_numpy(to_rate(enrollment, sr, rate))[None]
+        enrolled = {told: rows_to_rate(enrollment, told, rate) for told in [round(rate * speed) for speed in speeds]}
+        starts = _starts(len(wave), chunk, int(overlap * chunk))
+        if precision == "auto":
+            loudest = sorted(starts, key=lambda start: -float(wave[start : start + chunk].square().sum()))
+            runs = choose(model, len(starts), batch, lambda runs, count: _tried(runs, wave, enrolled, loudest[:count]))
+        else:
+            runs = Runs(model, precision)
+        embeddings = {told: runs("embed", wave.to(device)) for told, wave in enrolled.items()}
+        groups = [starts[i : i + batch] for i in range(0, len(starts), batch)]
+        est = _overlap_add(runs, wave, embeddings, int(overlap * chunk), progress(groups) if progress else groups)
     finally:
         model.train(was_training)
     est = to_rate(est.numpy(), rate, sr)[: len(mix)]
     return np.pad(est, (0, len(mix) - len(est))).astype(np.float32)
 
 
-def _overlap_add(model, wave, embeddings, chunk, shared, batch, progress):
-    samples, hop = len(wave), chunk - shared
-    starts = list(range(0, max(samples - shared, 1), hop))
-    weights = fade(chunk, shared)
-    est, total = torch.zeros(starts[-1] + chunk), torch.zeros(starts[-1] + chunk)
-    for group in progress([starts[i : i + batch] for i in range(0, len(starts), batch)]):
-        pieces = torch.stack([_piece(wave, s, chunk, model.config.fill) for s in group])
-        for start, piece in zip(group, _mean_estimate(model, pieces, embeddings)):
+def _starts(samples, chunk, shared):
+    """Where chunks begin that share `shared` samples with their neighbours and cover `samples`."""
+    return list(range(0, max(samples - shared, 1), chunk - shared))
+
+
+def _tried(runs, wave, enrolled, starts):
+    """The estimate of the chunks that begin at `starts`, told the first of the rates."""
+    model = runs.model
+    told, voice = next(iter(enrolled.items()))
+    pieces = torch.stack([_piece(wave, start, model.chunk, model.config.fill) for start in starts])
+    return _mean_estimate(runs, pieces, {told: runs("embed", voice.to(runs.device))})
+
+
+def _overlap_add(runs, wave, embeddings, shared, groups):
+    model = runs.model
+    chunk, samples = model.chunk, len(wave)
+    length = _starts(samples, chunk, shared)[-1] + chunk
+    weights, est, total = fade(chunk, shared), torch.zeros(length), torch.zeros(length)
+    for group in groups:
+        pieces = torch.stack([_piece(wave, start, chunk, model.config.fill) for start in group])
+        for start, piece in zip(group, _mean_estimate(runs, pieces, embeddings)):
             est[start : start + chunk] += piece * weights
             total[start : start + chunk] += weights
     return (est / total)[:samples]
 
 
-def _mean_estimate(model, pieces, embeddings):
-    """The mean of what `model` says of `pieces` `(batch, samples)` when told that their rate is this or that:
-    `embeddings` `{rate: (1, 512)}`.
+def _mean_estimate(runs, pieces, embeddings):
+    """The mean of what a model (`precision.Runs`) says of `pieces` `(batch, samples)` when told that their rate is this
+    or that: `embeddings` `{rate: (1, 512)}`.
     """
-    rate, samples, total = model.config.sample_rate, pieces.shape[1], 0
+    rate, samples, total = runs.model.config.sample_rate, pieces.shape[1], 0
     for told, embedding in embeddings.items():
         heard = rows_to_rate(pieces, told, rate).to(embedding.device)
-        est = rows_to_rate(model.separate(heard, embedding.expand(len(pieces), -1)).float().cpu(), rate, told)[
-            :, :samples
-        ]
+        est = runs("separate", heard, embedding.expand(len(pieces), -1)).float().cpu()
+        est = rows_to_rate(est, rate, told)[:, :samples]
         total = total + torch.nn.functional.pad(est, (0, samples - est.shape[1]))
     return total / len(embeddings)
 

@@ -95,7 +95,7 @@ def pointwise(layer, x):
     adapter) is called.
     """
     if type(layer) is nn.Conv1d:
-        return F.linear(x, layer.weight[..., 0], layer.bias)
+        return F.linear(x, layer.weight.squeeze(-1), layer.bias)
     return layer(x.transpose(1, 2)).transpose(1, 2)
 
 

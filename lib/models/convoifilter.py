@@ -236,16 +236,16 @@ class ConVoiFilter(PreTrainedModel):
             return wave.gather(1, places).reshape(-1, self.chunk), count
         return F.pad(wave, (0, count * self.chunk - wave.shape[1])).reshape(-1, self.chunk), count
 
-    def extract(self, mix, enrollment, sr=16000, overlap=0.0, batch=8, progress=None, precision="fp32", speeds=(1.0,)):
+    def extract(self, mix, enrollment, sr=16000, overlap=0.0, batch=8, progress=None, precision="auto", speeds=(1.0,)):
         """Pull the enrolled person out of `mix`, of any length and at any rate; the everyday way to use the model.
 
         mix, enrollment: numpy or torch, `(samples,)` or `(channels, samples)` (mixed down), in [-1, 1], both at `sr`
         Hz.
         overlap: share of a chunk, 0 to under 1, that neighbours share; they are cross-faded, so that no seam is heard.
         batch: chunks computed at a time, which bounds the memory. progress: wraps the list of batches (tqdm fits).
-        precision: bf16 is
-        about twice as fast where the hardware multiplies it natively, and within some 40 dB of fp32
-        (`lib.training.benchmark`).
+        precision: "fp32", "bf16", or "auto": bf16 where this machine is faster with it, the mixture is long enough to
+        try it (four chunks, on a GPU eight batches), and what comes out of its loudest chunk lies within 40 dB of fp32
+        (`lib.models.precision`).
         speeds: the estimate is the mean over mixture and enrollment played this much faster; `lib.models.chunks.SPEEDS`
         takes five
         times as long and is better by some tenths of a decibel (`lib.pretraining.scores --speeds`).

@@ -28,7 +28,7 @@ from lib.training.measuring import (
     run_steps,
     training_table,
 )
-from lib.training.settings import pick_device
+from lib.training.settings import pick_device, pick_precision
 
 
 def profile(sizes, strategy, variant, device, rows=12):
@@ -66,7 +66,7 @@ def main(arguments=None):
         "--seconds", type=float, nargs="*", default=[5, 60, 3600], help="lengths for inference; none with no number"
     )
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8], help="chunks at a time in inference")
-    parser.add_argument("--profile", metavar="STRATEGY", help="instead: where the time of a cached bf16 step goes")
+    parser.add_argument("--profile", metavar="STRATEGY", help="instead: where the time of a cached step goes")
     parser.add_argument(
         "--comparison", action="store_true", help="instead: all strategies, five epochs each, plain and fast"
     )
@@ -86,7 +86,8 @@ def main(arguments=None):
     sizes, device = {"full": FULL, "starter": STARTER}[options.size], pick_device(options.device)
     print(f"{options.size} size, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if options.profile:
-        print(profile(sizes, options.profile, FAST, device).round(3).to_string(index=False))
+        usual = {**FAST, "attention": "auto", "precision": pick_precision("auto", device)}
+        print(profile(sizes, options.profile, usual, device).round(3).to_string(index=False))
         return
     if options.compiled:
         training_table(sizes, [options.compiled], options.steps, device, [FAST, {**FAST, "compiled": True}])

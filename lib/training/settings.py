@@ -1,11 +1,11 @@
 """How to train: the settings, their errors, and what `auto` means on this machine."""
 
-import functools
 import inspect
-import time
 from dataclasses import dataclass, fields
 
 import torch
+
+from lib.models.precision import bf16_is_faster
 
 CHOICES = {
     "optimizer": ("Adam", "AdamW", "RAdam", "NAdam"),
@@ -119,23 +119,4 @@ def pick_precision(precision, device):
         raise SettingsError("precision 'fp16' needs a GPU; on a CPU use auto, fp32 or bf16")
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp32"
-    amx, avx = (getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "avx512_bf16"))
-    return "bf16" if device.type == "cpu" and (amx or (avx and bf16_pays())) else "fp32"
-
-
-@functools.cache
-def bf16_pays():
-    """True where this CPU multiplies bfloat16 at least 1.2 times as fast as float32; timed once, for 20 ms. Some have
-    the instruction and are half as fast.
-    """
-    seconds = []
-    for kind in (torch.float32, torch.bfloat16):
-        one, times = torch.ones(512, 512, dtype=kind), []
-        for _ in range(8):
-            started = time.perf_counter()
-            one @ one
-            times.append(time.perf_counter() - started)
-        seconds.append(min(times))
-    return seconds[0] > 1.2 * seconds[1]
+    return "bf16" if bf16_is_faster(device) else "fp32"

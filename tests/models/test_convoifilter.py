@@ -10,6 +10,7 @@ import pytest
 import torch
 from golden_rules import fill_by_rule, signals
 
+from lib.models import precision
 from lib.models.checkpoint import CheckpointError
 from lib.models.conformer import RelativeAttention, aligned, relative_positions, shift_to_keys
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
@@ -249,6 +250,37 @@ def test_cross_fade_leaves_no_seam(model):
         assert np.allclose(passing.extract(mix, enrollment, overlap=overlap), mix, atol=1e-6)
     with pytest.raises(ValueError, match="overlap"):
         passing.extract(mix, enrollment, overlap=0.9)
+
+
+def test_weights_cast_once_give_what_autocast_gives(model):
+    """Bit by bit; and the model itself stays as it was, frozen or not."""
+    wave = torch.randn(2, 80000, generator=torch.Generator().manual_seed(1))
+    embedding, before = torch.randn(2, 512), {name: t.clone() for name, t in model.state_dict().items()}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model.separate(wave, embedding)
+    with torch.no_grad():
+        runs = precision.Runs(model, "bf16")
+        assert torch.equal(runs("separate", wave, embedding), expected)
+    assert runs.model.enh_model.separator.linear[0].weight.dtype == torch.bfloat16
+    assert runs.model.enh_model.separator.linear[0].bias is model.enh_model.separator.linear[0].bias
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "seconds, faster, least_db, kind",
+    [(22, True, 20, "bf16"), (22, True, 90, "fp32"), (22, False, 20, "fp32"), (14, True, 20, "fp32")],
+    ids=["long and close", "too far apart", "slower here", "too short for a trial"],
+)
+def test_auto_takes_bfloat16_where_it_is_faster_and_close(model, monkeypatch, seconds, faster, least_db, kind):
+    monkeypatch.setattr(precision, "bf16_is_faster", lambda device: faster)
+    monkeypatch.setattr(precision, "LEAST_DB", least_db)
+    rng = np.random.default_rng(0)
+    beat = 0.2 + np.abs(np.sin(np.arange(seconds * 16000) / 5000))
+    mix = (0.1 * beat * rng.standard_normal(len(beat))).astype(np.float32)
+    given = (mix, mix[:80000])
+    est = model.extract(*given)
+    assert np.array_equal(est, model.extract(*given, precision=kind))
+    assert not np.array_equal(est, model.extract(*given, precision={"bf16": "fp32", "fp32": "bf16"}[kind]))
 
 
 def test_several_speeds_give_the_mean_of_their_estimates(model):

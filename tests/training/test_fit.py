@@ -12,11 +12,12 @@ from transformers.utils import ModelOutput
 
 from lib import runs
 from lib.metrics import si_sdr
+from lib.models import precision
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.training import settings, trainer
+from lib.training import trainer
 from lib.training.fit import fit, measure, pad
 from lib.training.freezing import freeze, freeze_groups
-from lib.training.settings import Settings, SettingsError, TrainingError, bf16_pays, pick_precision
+from lib.training.settings import Settings, SettingsError, TrainingError, pick_precision
 
 QUIET = dict(progress="none", device="cpu", precision="fp32")
 SAME = ["epoch", "train_loss", "val_loss", "val_error", "learning_rate"]  # all columns but the seconds
@@ -427,7 +428,7 @@ def test_overfits_one_batch(tmp_path):
 def test_auto_precision_is_what_this_cpu_is_faster_with(monkeypatch, amx, avx512, pays, picked):
     for name, has in (("_is_amx_tile_supported", amx), ("_is_avx512_bf16_supported", avx512)):
         monkeypatch.setattr(torch.cpu, name, lambda has=has: has, raising=False)
-    monkeypatch.setattr(settings, "bf16_pays", lambda: pays)
+    monkeypatch.setattr(precision, "bf16_pays", lambda: pays)
     assert pick_precision("auto", torch.device("cpu")) == picked
     assert pick_precision("bf16", torch.device("cpu")) == "bf16"
 
@@ -435,11 +436,11 @@ def test_auto_precision_is_what_this_cpu_is_faster_with(monkeypatch, amx, avx512
 def test_a_fast_and_a_slow_bf16_are_told_apart_by_the_clock(monkeypatch):
     for slower in (torch.bfloat16, torch.float32):
         now, steps = [0.0], {torch.bfloat16: 1.0, torch.float32: 1.0, slower: 2.0}
-        monkeypatch.setattr(settings.time, "perf_counter", lambda: now[0])
+        monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
         monkeypatch.setattr(torch.Tensor, "__matmul__", lambda one, _: now.__setitem__(0, now[0] + steps[one.dtype]))
-        bf16_pays.cache_clear()
-        assert bf16_pays() == (slower == torch.float32)
-    bf16_pays.cache_clear()
+        precision.bf16_pays.cache_clear()
+        assert precision.bf16_pays() == (slower == torch.float32)
+    precision.bf16_pays.cache_clear()
 
 
 def test_bf16_leaves_no_trace_in_the_model(tmp_path):
