@@ -42,9 +42,9 @@ def bf16_pays():
 class Runs:
     """Calls methods of `model` in float32 or bfloat16: `Runs(model, "bf16")("embed", wave)`.
 
-    In bfloat16 it calls a copy whose linear and convolutional weights were cast once, and that shares all else. Autocast
-    alone would cast the weights that do not train, and those of pointwise convolutions, in every call. The numbers are
-    the same.
+    In bfloat16 it calls a copy whose linear and convolutional weights were cast once, and that shares all else.
+    Autocast alone would cast the weights that do not train, and those of pointwise convolutions, in every call. The
+    numbers are the same.
     """
 
     def __init__(self, model, kind):
