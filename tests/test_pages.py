@@ -70,3 +70,15 @@ def test_a_sheet_for_students_holds_no_answer(monkeypatch):
     scope, cells = {}, ["".join(cell["source"]) for cell in sheet["cells"] if cell["cell_type"] == "code"]
     with pytest.raises(AssertionError, match="0 of 4"):
         exec("\n".join(cells), scope)
+
+
+def test_every_word_of_the_glossary_is_met_in_a_chapter_that_it_names():
+    absent = []
+    for entry in re.split(r"\n- ", texts(NOTEBOOKS / "glossary.md"))[1:]:
+        entry = re.sub(r"\s+", " ", entry.split("\n#")[0]).strip()
+        numbers = re.findall(r"\d", re.search(r"\(([\d, ]+)\)$", entry)[1])
+        met = "\n".join(path.read_text(encoding="utf-8") for path in CHAPTERS if path.name[1] in numbers).lower()
+        for term in re.findall(r"\*\*([^*]+)\*\*", entry):
+            words = [one.strip().rstrip("s").lower() for one in re.split(r"[,()]", term) if one.strip()]
+            absent += [one for one in words if not re.search(re.escape(one).replace(r"\ ", r"[\s_-]+"), met)]
+    assert absent == []
