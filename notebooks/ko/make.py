@@ -2,7 +2,8 @@
 
 Text cells come from `texts/NN.md`, where each stands under a line `<!-- cell ID HASH -->`. HASH is of the English text
 that was translated, so a text that changed since is known to be stale. A cell without a translation stays English, and
-so does a stale one; both are listed. `--drop-stale` takes stale translations out of the tables.
+so does a stale one; both are listed. A cell may have several translations, for texts to come: the one whose hash fits
+is taken. `--drop-unused` takes out of the tables what fits no text.
 """
 
 import hashlib
@@ -29,9 +30,9 @@ def english(chapter):
 
 
 def table(chapter):
-    """`{cell id: (hash of the English text, Korean text)}` of a chapter."""
+    """`{(cell id, hash of the English text): Korean text}` of a chapter."""
     parts = ENTRY.split((HERE / "texts" / f"{chapter}.md").read_text(encoding="utf-8"))
-    return {name: (mark, text.strip("\n")) for name, mark, text in zip(parts[1::3], parts[2::3], parts[3::3])}
+    return {(name, mark): text.strip("\n") for name, mark, text in zip(parts[1::3], parts[2::3], parts[3::3])}
 
 
 def moved(text):
@@ -45,34 +46,37 @@ def moved(text):
 
 
 def translated(chapter):
-    """The Korean notebook of `chapter` (a dict), and the ids of cells that lack a translation and of stale ones."""
+    """The Korean notebook of `chapter` (a dict), the ids of cells that lack a translation, of stale ones, and the keys
+    of the table that fit.
+    """
     notebook, texts = json.loads(english(chapter).read_text(encoding="utf-8")), table(chapter)
-    missing, stale = [], [name for name in texts if name not in {cell["id"] for cell in notebook["cells"]}]
+    missing, stale, used = [], [], set()
     for cell in notebook["cells"]:
         if cell["cell_type"] != "markdown":
             continue
         source = "".join(cell["source"])
-        mark, text = texts.get(cell["id"], ("", ""))
-        if not text:
-            missing.append(cell["id"])
-        elif mark != fingerprint(source):
+        key = cell["id"], fingerprint(source)
+        if key in texts:
+            used.add(key)
+        elif any(name == cell["id"] for name, _ in texts):
             stale.append(cell["id"])
-        cell["source"] = moved(text if text and mark == fingerprint(source) else source).splitlines(keepends=True)
-    return notebook, missing, stale
+        else:
+            missing.append(cell["id"])
+        cell["source"] = moved(texts.get(key, source)).splitlines(keepends=True)
+    return notebook, missing, stale, used
 
 
-def drop(chapter, stale):
-    """Take the entries of these cells out of the table of a chapter."""
-    kept = {name: entry for name, entry in table(chapter).items() if name not in stale}
-    written = "\n".join(f"<!-- cell {name} {mark} -->\n{text}\n" for name, (mark, text) in kept.items())
-    (HERE / "texts" / f"{chapter}.md").write_text(written, encoding="utf-8", newline="\n")
+def keep(chapter, used):
+    """Take all entries but these out of the table of a chapter."""
+    written = [f"<!-- cell {key[0]} {key[1]} -->\n{text}\n" for key, text in table(chapter).items() if key in used]
+    (HERE / "texts" / f"{chapter}.md").write_text("\n".join(written), encoding="utf-8", newline="\n")
 
 
 def main(arguments):
     for chapter in CHAPTERS:
-        notebook, missing, stale = translated(chapter)
-        if stale and "--drop-stale" in arguments:
-            drop(chapter, stale)
+        notebook, missing, stale, used = translated(chapter)
+        if "--drop-unused" in arguments:
+            keep(chapter, used)
         path = HERE / english(chapter).name
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
         print(f"{path.name}: not translated {', '.join(missing) or 'none'}; stale {', '.join(stale) or 'none'}")
