@@ -2,6 +2,8 @@
 
 import torch
 
+ABSENT = 0.3  # weight of the level of an answer that should be silence, beside SI-SNR; both in dB
+SILENT = 1e-10  # mean power, -100 dBFS: a target fainter than this is nobody
 WINDOWS = (256, 512, 1024)  # samples at 16 kHz: 16, 32 and 64 ms
 
 
@@ -61,3 +63,41 @@ def negative_si_snr(est, ref, lengths=None, eps=1e-8):
     scaled = (est * ref).sum(-1, keepdim=True) / (ref.square().sum(-1, keepdim=True) + eps) * ref
     noise = est - scaled
     return -10 * torch.log10((scaled.square().sum(-1) + eps) / (noise.square().sum(-1) + eps))
+
+
+def residual_level(est, mix, lengths=None, floor_db=30.0):
+    """Level of `est` over that of `mix` in dB, one value an item: the loss where the asked person is silent.
+
+    est, mix: `(batch, samples)`; lengths as in `negative_si_snr`. Under `floor_db` below the mixture there is next to
+    nothing left to gain, so that silence is not bought at the price of everything else.
+    """
+    est, mix = est.float(), mix.float()
+    if lengths is not None:
+        counts = (
+            torch.arange(est.shape[-1], device=est.device)[None] < torch.as_tensor(lengths, device=est.device)[:, None]
+        )
+        est, mix = est * counts, mix * counts
+    power, floor = mix.square().mean(-1), 10 ** (-floor_db / 10)
+    return 10 * torch.log10((est.square().mean(-1) + floor * power + 1e-10) / (power + 1e-10))
+
+
+def level_deviation(est, ref, most=30.0):
+    """By how many dB `est` is louder or fainter than `ref`, one value an item, from 0 to `most`.
+
+    SI-SNR does not see the level. A model that is also taught silence would hedge with it: whisper where it doubts.
+    """
+    one, two = (wave.float().square().mean(-1) + 1e-10 for wave in (est, ref))
+    return (10 * torch.log10(one / two)).abs().clamp_max(most)
+
+
+def speaks(ref):
+    """Whether anybody is heard in each target `(batch, samples)`: bool `(batch,)`. Where not, silence is the answer."""
+    return ref.float().square().mean(-1) > SILENT
+
+
+def extraction_loss(est, ref, mix, lengths=None):
+    """What extraction is trained by, one value an item: `negative_si_snr`, and where the target is silent `ABSENT`
+    times `residual_level`. Shapes as there.
+    """
+    loss = negative_si_snr(est, ref, lengths)
+    return torch.where(speaks(ref), loss, ABSENT * residual_level(est, mix, lengths))

@@ -22,8 +22,9 @@ def is_ready_made(folder):
 
 
 def facts(folder):
-    """A row a mixture: split, index, speaker, others (how many interfere), difficulty, background, sir_db, snr_db, and
-    the target's level before and after (dBFS).
+    """A row a mixture: split, index, speaker, speaks (yes, no), absent (how, `recipes.ABSENT`), others (how many
+    interfere), difficulty, background, sir_db, snr_db, and the target's level before and after (dBFS), NaN where the
+    person is silent.
 
     Of a data set brought ready-made sir_db is the target over everything else, and both levels are that of the file.
     """
@@ -39,6 +40,8 @@ def facts(folder):
         "split",
         "index",
         "speaker",
+        "speaks",
+        "absent",
         "others",
         "difficulty",
         "background",
@@ -47,6 +50,8 @@ def facts(folder):
         "level_before_db",
         "level_after_db",
     )
+    for name in ("speaks", "absent"):  # of a data set made before anybody could be absent, or brought
+        table[name] = table[name].fillna("") if name in table else ""
     return table[list(wanted)]
 
 

@@ -26,12 +26,15 @@ JSON_COLUMNS = (
     "background_pieces",
     "enrollment_pieces",
     "interferer_gains",
+    "quiet",
     "room",
 )
-TEXT = ("speaker", "difficulty", "background")  # stay text where they look like numbers
+TEXT = ("speaker", "speaks", "absent", "difficulty", "background")  # stay text where they look like numbers
 COLUMNS = [
     "index",
     "speaker",
+    "speaks",
+    "absent",
     "interferers",
     "difficulty",
     "sir_db",
@@ -41,6 +44,7 @@ COLUMNS = [
     "interferer_pieces",
     "background_pieces",
     "enrollment_pieces",
+    "quiet",
     "ratios",
     "wanted_sir_db",
     "background_ratio",
@@ -108,6 +112,8 @@ def decode(row):
 def fingerprint(settings, pools):
     """A hash of all that decides the dataset: settings, voices, backgrounds; not of where they lie."""
     told = {**asdict(settings), "music_folder": None, "noise_folder": None}
+    if not told["absent_share"]:  # datasets made before there was such a thing stay what they are
+        del told["absent_share"]
     if told["place"]:
         told["place"] = {**told["place"], "folder": bool(told["place"]["folder"])}
     content = dict(

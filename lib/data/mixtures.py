@@ -59,6 +59,8 @@ class MixtureSettings:
     folder_share: float = 1.0  # and the files of `noise_folder`
     music_folder: str = None
     noise_folder: str = None
+    # share of mixtures in which the enrolled person is silent, or is for half of the time (`recipes.ABSENT`)
+    absent_share: float = 0.0
     room_share: float = 0.0  # share of mixtures in a simulated room (the target then keeps its reverberation)
     place: places.Place = None  # where all of them are heard instead (`lib.data.places`): a name or folder in `build`
     skip_below_dbfs: float = -50.0  # a fainter mixture is left out and counted
@@ -94,7 +96,7 @@ def _check_settings(settings):
             raise MixtureError(f"{name}: expected (low, high) with low <= high; got {value!r}.")
     for name in [field.name for field in fields(settings) if field.name.endswith("_share")]:
         if not getattr(settings, name) >= 0 or (
-            name in ("hard_share", "background_share", "room_share") and getattr(settings, name) > 1
+            name in ("hard_share", "background_share", "room_share", "absent_share") and getattr(settings, name) > 1
         ):
             raise MixtureError(f"{name}: expected a share from 0 to 1; got {getattr(settings, name)!r}.")
     if settings.enrollment_seconds[0] < 1.0 or settings.segment_seconds < 1.0 or settings.interferers[0] < 1:
@@ -276,8 +278,8 @@ def _write_manifests(building):
 
 
 def _summary(out, complete=False):
-    """A row a split: mixtures, skipped, target speakers, minutes, mean SIR and SNR (dB), share hard, share with
-    background.
+    """A row a split: mixtures, skipped, target speakers, in how many the person asked for is silent, minutes, mean SIR
+    and SNR (dB), share hard, share with background.
     """
     table, record = [], json.loads((out / "settings.json").read_text())
     minutes = record["settings"]["segment_seconds"] / 60
@@ -293,6 +295,7 @@ def _summary(out, complete=False):
                 mixtures=len(manifest),
                 skipped=len(record["skipped"][split]),
                 speakers=manifest["speaker"].nunique(),
+                silent=int((manifest["speaks"] == "no").sum()) if "speaks" in manifest else 0,
                 minutes=len(manifest) * minutes,
                 sir_db=manifest["sir_db"].mean(),
                 snr_db=manifest["snr_db"].mean(),

@@ -30,6 +30,7 @@ class Pools:
     left_out: list  # speakers with too few recordings for that; they are heard as interferers only
     backgrounds: dict  # kind -> share
     noises: dict  # kind of background -> split -> [(file, from, to)], see `noises.by_split`
+    sexes: dict  # speaker -> "F", "M" or ""
     notes: list  # what the user is to be told once, where a dataset is made of these pools
 
 
@@ -48,7 +49,9 @@ def make_pools(voices, settings):
         left_out += [name for name in by_split[split] if name not in enough]
         targets[split] = [enough[k] for k in np.random.default_rng([settings.seed, number]).permutation(len(enough))]
         _check_split(split, by_split[split], targets[split], settings)
-    pools = Pools({"voices": root}, by_split, targets, left_out, {}, {}, [])
+    known = voices.drop_duplicates("speaker") if "sex" in voices else voices.iloc[:0].assign(sex="")
+    sexes = {str(row.speaker): row.sex if row.sex in ("F", "M") else "" for row in known.itertuples()}
+    pools = Pools({"voices": root}, by_split, targets, left_out, {}, {}, sexes, [])
     if left_out:
         pools.notes.append(
             f"Left out as targets, {len(left_out)} speaker(s) with too few recordings for a segment of"

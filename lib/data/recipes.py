@@ -22,6 +22,11 @@ FADE = round(0.005 * SR)  # at both ends of each piece, so that a cut does not c
 ENROLLMENT_GAP = round(0.1 * SR)
 TRIES = 20
 MADE = {"noise": noises.coloured, "fan": noises.fan}  # backgrounds made by formula from a seed
+ABSENT = {  # what an absent person is like, and how often
+    "stranger": 0.7,  # others speak; the enrollment is of somebody else, as often of the first one's sex as not
+    "nobody": 0.15,  # nobody speaks, there is only the background
+    "half": 0.15,  # the person is silent for half of the time
+}
 SILENT_DB = -50.0  # dBFS; a piece below it, or this far below its own recording, counts as silent:
 SILENT_RELATIVE_DB = -25.0
 
@@ -99,7 +104,38 @@ def draw(settings, pools, library, split, index):
     if settings.place is not None:
         recipe["room"] = places.draw(rng, settings.place, split, count)
         recipe["place"] = settings.place.name
+    chance = np.random.default_rng([settings.seed, SPLITS.index(split), index, 17])  # without it all stays as it was
+    recipe.update(speaks="yes", absent="", quiet=None)
+    if chance.random() < settings.absent_share:
+        _make_absent(chance, recipe, settings, pools, library, split)
     return recipe
+
+
+def _make_absent(rng, recipe, settings, pools, library, split):
+    """Change a recipe so that its enrolled person is silent, in one of the ways of `ABSENT`.
+
+    The levels still go by the person who was drawn as the target, whose pieces stay in `target_pieces`: `render` hears
+    that person among the interferers, or nobody.
+    """
+    kind = str(rng.choice(list(ABSENT), p=list(ABSENT.values())))
+    if kind == "nobody" and recipe["background"] in ("none", "babble"):
+        kind = "stranger"  # there would be silence, or talk
+    if kind == "half":
+        start = int(rng.integers(settings.samples // 2 + 1))
+        recipe.update(absent=kind, quiet=[start, start + settings.samples // 2])
+        return
+    drawn = recipe["speaker"]
+    if kind == "stranger":
+        free = [name for name in pools.targets[split] if name not in (drawn, *recipe["interferers"])]
+        alike = rng.random() < 0.5
+        fitting = [name for name in free if (pools.sexes.get(name) == pools.sexes.get(drawn)) == alike] or free
+        if not fitting:
+            return  # everybody speaks
+        recipe["speaker"] = fitting[int(rng.integers(len(fitting)))]
+        files = pools.voices[split][recipe["speaker"]]
+        recipe["enrollment_pieces"] = _enrollment_and_target(rng, files, library, settings)[0]
+    heard = [drawn, *recipe["interferers"]] if kind == "stranger" else []
+    recipe.update(absent=kind, speaks="no", interferers=heard)
 
 
 def _enrollment_and_target(rng, files, library, settings):
@@ -225,10 +261,13 @@ def render(recipe, library):
     a place: there the target is the direct sound and early reflections, before the device, and all else is as the
     device passes it on (where it has a codec or clips, the mix is the device's, and the parts are what enters it).
     In a room without a place the target is what the microphone would hear of it alone, reverberation included.
+    Where `absent` says that the person is silent, target and heard are zeros, and there is no SIR or SNR.
     `facts`: gains, SIR and SNR as they came out (dB), the target's level before and after (dBFS), the common scale.
     """
     samples, level, place = recipe["samples"], recipe["level_dbfs"], library.place
-    target = assemble(recipe["target_pieces"], library, samples)
+    target, absent, loud = assemble(recipe["target_pieces"], library, samples), recipe.get("absent"), 1.0
+    if recipe.get("quiet"):
+        target, loud = target * _pause(recipe["quiet"], samples), (1 - np.diff(recipe["quiet"])[0] / samples) ** 0.5
     others = [assemble(pieces, library, samples) for pieces in recipe["interferer_pieces"]]
     noise = _noise(recipe, library, samples)
     if place is not None:
@@ -238,8 +277,8 @@ def render(recipe, library):
         target, *others = rooms.place([target, *others], recipe["room"], SR)
     if place is None:
         heard = target
-    gain = _gain_to(heard, 10 ** (level / 20))
-    rms = gain * _rms(heard)
+    gain = _gain_to(heard, loud * 10 ** (level / 20))
+    rms = gain * _rms(heard) / loud
     gains = [_gain_to(wave, rms * ratio) for wave, ratio in zip(others, recipe["ratios"])]
     if recipe["wanted_sir_db"] is not None:
         together = _rms(sum(np.float32(g) * wave for g, wave in zip(gains, others)))
@@ -247,9 +286,13 @@ def render(recipe, library):
     gains = [gain, *gains, _gain_to(noise, rms * recipe["background_ratio"])]
     sources = [np.float32(g) * wave for g, wave in zip(gains, [heard, *others, noise])]
     target = np.float32(gain) * target
+    if absent in ("stranger", "nobody"):  # who was drawn as the target is one of the others, or silent with them
+        heard, others = sources[0], sources[1:-1]
+        others = [heard, *others] if absent == "stranger" else []
+        sources, target, gains = [0 * heard, *others, sources[-1]], 0 * target, [0.0, *gains[: len(others)], gains[-1]]
     device = Device() if place is None else place.device
     if device.linear:
-        sources = [device(wave) for wave in sources]
+        sources = [device(wave) if wave.any() else wave for wave in sources]
     sources[-1] = sources[-1] + own_noise(device, np.random.default_rng([recipe["index"], 11]), samples)
     peak = max(np.abs(sum(sources)).max(), np.abs(target).max())
     scale = np.float32(min(1.0, 0.99 / float(peak)))
@@ -267,6 +310,14 @@ def render(recipe, library):
     return parts, _facts(parts, raw, [g * float(scale) for g in gains], float(scale))
 
 
+def _pause(quiet, samples):
+    """What to multiply a wave `(samples,)` with that it is silent from sample `quiet[0]` to `quiet[1]`, with ramps."""
+    keep = np.ones(samples, np.float32)
+    keep[quiet[0] : quiet[1]] = 0.0
+    ramp = np.ones(4 * FADE, np.float32) / (4 * FADE)
+    return np.minimum(keep, np.convolve(np.pad(keep, 4 * FADE, mode="edge"), ramp, mode="same")[4 * FADE : -4 * FADE])
+
+
 def _noise(recipe, library, samples):
     if recipe["background"] in MADE:
         return MADE[recipe["background"]](np.random.default_rng(recipe["noise_seed"]), samples)
@@ -282,17 +333,17 @@ def _enrollment(recipe, library):
 
 
 def _facts(parts, raw, gains, scale):
-    talk = sum(parts["interferers"])
+    talk, there = sum(parts["interferers"]), parts["heard"].any()
     level, after = audio.rms_db, audio.rms_db(parts["target"])
     facts = dict(
-        sir_db=level(parts["heard"]) - level(talk),
-        snr_db=level(parts["heard"]) - level(parts["noise"]) if parts["noise"].any() else None,
+        sir_db=level(parts["heard"]) - level(talk) if there else None,
+        snr_db=level(parts["heard"]) - level(parts["noise"]) if there and parts["noise"].any() else None,
         scale=scale,
         target_gain=gains[0],
         interferer_gains=gains[1:-1],
         background_gain=gains[-1],
-        level_before_db=level(raw),
-        level_after_db=after,
+        level_before_db=level(raw) if there else None,
+        level_after_db=after if there else None,
         mix_level_db=level(parts["mix"]),
         enrollment_seconds=len(parts["enrollment"]) / SR,
     )

@@ -4,7 +4,8 @@
     ENROLLMENT  one or more clips in which the wanted person speaks alone, 3 s or more altogether
 
 The voice is written at 16 kHz, mono, block by block, so that hours need no more memory than minutes. Beside it come a
-timeline of where the person was heard, as `.rttm` and as `.png` (`lib.evaluation.presence`). Waves are float32
+timeline of where the person was heard, as `.rttm` and as `.png` (`lib.evaluation.presence`); where nothing says that
+they are there, the voice is silent (`lib.evaluation.gate`). Waves are float32
 `(samples,)` in [-1, 1].
 """
 
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 
 from lib import audio
-from lib.evaluation import streams
+from lib.evaluation import gate, streams
 from lib.evaluation.presence import HOP, WINDOW, Presence, picture, rttm, verdict
 from lib.models.chunks import fade
 from lib.models.convoifilter import ConVoiFilter
@@ -126,11 +127,12 @@ def _ahead(pool, run, groups, workers):
         yield heard, job.result()
 
 
-def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progress=True):
+def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progress=True, gated=False):
     """Write the person of the enrollment `wanted` `(samples,)` in the file `mix` to `out` (wav or flac).
 
-    timeline: whether to judge where the person is and to write `.rttm` and `.png` beside `out`. Returns the `Presence`,
-    without a timeline None. Raises `AudioError` and ValueError, one sentence each.
+    timeline: whether to judge where the person is and to write `.rttm` and `.png` beside `out`. gated: whether to
+    silence what is not the person (`lib.evaluation.gate`), which needs the timeline. Returns the `Presence`, without a
+    timeline None. Raises `AudioError` and ValueError, one sentence each.
     """
     out, device, workers = Path(out), next(model.parameters()).device, 1
     seconds = streams.seconds_of(mix)
@@ -148,13 +150,25 @@ def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progres
                 bar.update(len(est) / SR)
             if not file.samples:
                 raise audio.AudioError(f"{mix}: the file holds no audio samples. Copy or record it again.")
+    if presence:
+        presence.hear(np.zeros(0, np.float32), np.zeros(0, np.float32), last=True)
+        if gated:
+            _silence(out, gate.gains(presence), seconds)
     if file.clipped:
         print(f"Note: {file.clipped} samples were over full scale and are cut off.", file=sys.stderr)
     if presence:
-        presence.hear(np.zeros(0, np.float32), np.zeros(0, np.float32), last=True)
         write_text(out.with_suffix(".rttm"), rttm(presence, Path(mix).stem))
         picture(presence, f"{Path(mix).name}: where the enrolled person was heard").savefig(out.with_suffix(".png"))
     return presence
+
+
+def _silence(out, frames, seconds):
+    """Go through the file `out` once more and silence it where the gate is closed."""
+    at = 0
+    with streams.Writer(out, SR, seconds) as file:
+        for block in streams.blocks(out, SR):
+            file.write(gate.apply(block, frames, at))
+            at += len(block)
 
 
 @contextlib.contextmanager
@@ -205,7 +219,8 @@ def arguments():
     parser.add_argument(
         "--require", action="store_true", help=f"exit {NOT_THERE} where the person seems not to be there"
     )
-    parser.add_argument("--no-timeline", action="store_true", help="the sound alone, a fifth faster")
+    parser.add_argument("--no-gate", action="store_true", help="leave in what came out where the person is silent")
+    parser.add_argument("--no-timeline", action="store_true", help="the sound alone, without the gate, a fifth faster")
     return parser
 
 
@@ -222,7 +237,12 @@ def main(given=None):
         for path in (asked.mix, *asked.enrollment):
             audio.check_file(Path(path).expanduser())
         presence = write_voice(
-            asked.mix, enrollment(asked.enrollment), out, load(asked.model), timeline=not asked.no_timeline
+            asked.mix,
+            enrollment(asked.enrollment),
+            out,
+            load(asked.model),
+            timeline=not asked.no_timeline,
+            gated=not (asked.no_timeline or asked.no_gate),
         )
     except (ValueError, OSError) as error:  # AudioError, CheckpointError and RunError are ValueErrors
         print(f"{error}", file=sys.stderr)

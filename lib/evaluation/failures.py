@@ -9,11 +9,14 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lib import audio, metrics
+from lib.evaluation import gate
 from lib.evaluation.scores import extract
+from lib.evaluation.verification import eer
 
 FRAME = 320  # samples: 20 ms
 ACTIVE_DB = 30.0  # a frame counts as speech down to this far under the wave's loud frames
 DROP_DB = 15.0  # speech counts as dropped where the estimate lies this far under the reference
+SILENT_DB = -20.0  # an estimate so far under the mixture is silence
 AUDIBLE_DB = (
     -40.0
 )  # residue further than this under the estimate's own speech is not called musical noise: it is hardly heard
@@ -145,13 +148,15 @@ def _seams(samples, chunk, around):
     return near
 
 
-def absent(model, dataset, enrolled_by, progress=True):
-    """Ask for somebody who does not speak: a row a mixture and case, `index, case, level_db, similarity`, and the
-    estimates.
+def absent(model, dataset, enrolled_by, known=None, progress=True):
+    """Ask for somebody who does not speak: a row a mixture and case, `index, case, level_db, fainter_db, similarity`,
+    and the estimates.
 
     enrolled_by: for each item the place in `dataset` whose enrollment is used, or None to leave the item out. `case` is
     "present" for the item's own enrollment, else "absent". level_db: the estimate's level over the mixture's.
-    similarity: of the estimate to the enrollment that was asked for. Returns (DataFrame, dict (index, case) -> wave).
+    fainter_db: by how much it lies under the reference's (present ones). known: the estimates of the present ones in
+    the dataset's order, where they are at hand. similarity: of the estimate to the enrollment that was asked for.
+    Returns (DataFrame, dict (index, case) -> wave).
     """
     rows, waves = [], {}
     for place, other in enumerate(tqdm(enrolled_by, desc="absent", disable=not progress)):
@@ -163,16 +168,73 @@ def absent(model, dataset, enrolled_by, progress=True):
             ("present", item["enrollment"].numpy()),
             ("absent", dataset[other]["enrollment"].numpy()),
         ):
-            est = waves[item["index"], case] = extract(model, mix, enrollment)
+            made = known[place] if known is not None and case == "present" else extract(model, mix, enrollment)
+            est = waves[item["index"], case] = made
+            under = audio.rms_db(item["target"].numpy()) - audio.rms_db(est) if case == "present" else np.nan
             rows.append(
                 {
                     "index": item["index"],
                     "case": case,
                     "level_db": float(audio.rms_db(est) - audio.rms_db(mix)),
+                    "fainter_db": float(under),
                     "similarity": metrics.similarity(est, enrollment),
                 }
             )
     return pd.DataFrame(rows), waves
+
+
+def behind_the_gate(asked, waves, dataset, enrolled_by):
+    """The table `asked` of `absent` once more, with the levels of the estimates `waves` behind `lib.evaluation.gate`.
+
+    Returns (DataFrame, dict (index, case) -> wave).
+    """
+    table, through = asked.copy(), {}
+    place_of = {dataset[place]["index"]: place for place in range(len(dataset))}
+    for row, (index, case) in enumerate(zip(asked["index"], asked["case"])):
+        place = place_of[index]
+        item, known = dataset[place], dataset[place if case == "present" else enrolled_by[place]]["enrollment"]
+        est = waves[index, case]
+        wave = through[index, case] = gate.gated(est, item["mix"].numpy(), known.numpy())[0]
+        fainter = float(audio.rms_db(est) - audio.rms_db(wave))
+        table.loc[table.index[row], ["level_db", "fainter_db"]] += np.array([-fainter, fainter])
+    return table, through
+
+
+def silence(asked):
+    """What a table of `absent` says, a dict: `silent`, the share of absent people who got silence (20 dB or more under
+    the mixture); `too_faint`, the share of present ones 15 dB or more under their reference; for `level_db` and
+    `similarity` <column>_auc, how often a present one has more of it than an absent one, and <column>_eer, the share of
+    errors where both kinds are equal.
+    """
+    there, gone = (asked[asked["case"] == case] for case in ("present", "absent"))
+    row = {
+        "absent": len(gone),
+        "silent": float((gone["level_db"] <= SILENT_DB).mean()),
+        "present": len(there),
+        "too_faint": float((there["fainter_db"] >= DROP_DB).mean()),
+    }
+    for column in ("level_db", "similarity"):
+        row[f"{column}_auc"] = separability(gone[column], there[column])
+        row[f"{column}_eer"] = eer(
+            np.concatenate([there[column], gone[column]]), np.r_[np.ones(len(there)), np.zeros(len(gone))]
+        )[0]
+    return row
+
+
+def activity(est, ref):
+    """Precision, recall and F1 of where `est` sounds against where `ref` does, in frames of 20 ms: a dict.
+
+    Both count as sounding within 30 dB of the reference's loud frames. NaN where the reference is silent.
+    """
+    wanted, made = _frame_power(ref), _frame_power(est)
+    loud = np.percentile(wanted, 95)
+    if loud <= 0:
+        return dict(precision=np.nan, recall=np.nan, f1=np.nan)
+    wanted, made = (power > loud * 10 ** (-ACTIVE_DB / 10) for power in (wanted, made))
+    both = (wanted & made).sum()
+    precision, recall = both / max(1, made.sum()), both / wanted.sum()
+    f1 = 2 * precision * recall / max(precision + recall, 1e-9)
+    return dict(precision=float(precision), recall=float(recall), f1=float(f1))
 
 
 def somebody_else(facts, seed=0):

@@ -10,7 +10,6 @@ import torch
 from scipy.fft import dct
 
 from lib import audio, metrics
-from lib.data.dataset import open_dataset, spread
 from lib.evaluation import scores
 
 SR, SECONDS = 16000, 1.0
@@ -143,8 +142,7 @@ def heard_and_unheard(model, folder, limit=24, progress=True):
     """
     rows = []
     for split, people in (("Train", "heard in training"), ("Test", "never heard")):
-        data = open_dataset(folder, split)
-        data = torch.utils.data.Subset(data, spread(len(data), limit))
+        data = scores.open_test(folder, limit, split)[0]
         estimates = scores.extract_all(model, data, people, progress=progress)
         values = scores.evaluate({people: estimates}, data, chosen=("si_sdr",), progress=False)["si_sdri"]
         mean, low, high = metrics.bootstrap_interval(values)

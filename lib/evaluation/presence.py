@@ -81,6 +81,14 @@ class Presence:
         return np.concatenate(self._levels, axis=1)[1]
 
     @property
+    def levels(self):
+        """The estimate's level over the mixture's in each window, dB `(windows,)`."""
+        mix, est = 10 ** (np.concatenate(self._levels, axis=1) / 10)
+        starts = np.arange(len(self.similarities)) * self.hop // FRAME
+        sums = [[power[start : start + WINDOW // FRAME].sum() for start in starts] for power in (est, mix)]
+        return 10 * np.log10((np.array(sums[0]) + 1e-12) / (np.array(sums[1]) + 1e-12))
+
+    @property
     def best(self):
         """The mean similarity of the best windows: high where the person speaks anywhere, however little."""
         found = np.sort(self.similarities)
@@ -104,25 +112,25 @@ class Presence:
         if not sure.any():
             return sure
         active = sure & (est > np.percentile(est[sure], 95) - UNDER_DB) & (est > QUIET_DB)
-        return _drop(~_drop(~active, GAP), SHORTEST)
+        return without_short(~without_short(~active, GAP), SHORTEST)
 
     def turns(self):
         """Where the person was heard: a list of `(start, end)` in seconds; empty where they seem not to be there."""
         if not self.there:
             return []
-        return [(start * FRAME / SR, end * FRAME / SR) for start, end in _stretches(self.frames())]
+        return [(start * FRAME / SR, end * FRAME / SR) for start, end in stretches(self.frames())]
 
 
-def _stretches(active):
+def stretches(active):
     """`(start, end)` of each run of True in `active` `(frames,)`."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(int)))
     return [tuple(map(int, pair)) for pair in edges.reshape(-1, 2)]
 
 
-def _drop(active, fewest):
+def without_short(active, fewest):
     """`active` without its runs shorter than `fewest` frames."""
     out = active.copy()
-    for start, end in _stretches(active):
+    for start, end in stretches(active):
         if end - start < fewest:
             out[start:end] = False
     return out

@@ -157,15 +157,17 @@ def _measure(est, ref, enrollment, chosen, known):
     return row
 
 
-def open_test(folder, limit=None, split="Test"):
+def open_test(folder, limit=None, split="Test", speaks=True):
     """The test mixtures of the Dataset `folder` (at most `limit`, evenly spread) and a table of facts in the same
-    order.
+    order. Only those whose enrolled person speaks, which alone have an SI-SDR; with `speaks=False` only the others.
 
     Facts: `index` and `FACTS`, see `mixture_facts`; what a manifest does not tell is empty, but the SIR is then
     measured, as the target over everything else. Raises `DatasetError` as `open_dataset` does.
     """
     everything = open_dataset(folder, split)
-    test = torch.utils.data.Subset(everything, spread(len(everything), limit))
+    said = everything.pairs.get("speaks", pd.Series(True, index=everything.pairs.index)).to_numpy(dtype=bool)
+    found = np.flatnonzero(said == speaks)
+    test = torch.utils.data.Subset(everything, [int(found[place]) for place in spread(len(found), limit)])
     pairs = everything.pairs.iloc[test.indices]
     try:
         known = mixture_facts(read_manifest(folder, split), known_sexes()).set_index("index").reindex(pairs["index"])

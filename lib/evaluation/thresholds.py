@@ -16,12 +16,13 @@ from tqdm.auto import tqdm
 
 from lib import audio, runs
 from lib.data import splits, voices
-from lib.evaluation import verification
+from lib.evaluation import gate, verification
 from lib.evaluation.extract import SR, STARTER, estimates, load
 from lib.evaluation.presence import FALL, FRAME, HOP, SOMEWHERE, WINDOW, Presence
 
 OUT = "results/extract_thresholds.csv"
 ENROLLED, SECONDS = 5.0, 60.0  # of an enrollment, of a talk
+LOST = 0.05  # share of windows with the person's speech that the gate may lose on Val
 SPEAKS_DB = -50.0  # dBFS: a frame of a voice over this is speech
 
 
@@ -75,7 +76,8 @@ def _trio(names, number):
 
 
 def look(model, table, count, seed=0, progress=True):
-    """Two tables. Of windows: `similarity` less that of the best ones, `own` and `other`, the shares with their speech.
+    """Two tables. Of windows: `similarity` less that of the best ones, `own` and `other`, the shares with their speech,
+    `cosine`, the similarity itself, and `level_db`, the estimate's level over the mixture's.
     Of recordings: `there`, `best`, `missed` and `alarms`, the shares of the speech and of the rest that the turns get
     wrong.
     """
@@ -89,18 +91,28 @@ def look(model, table, count, seed=0, progress=True):
             for heard, est in estimates(model, [mix], embedding):
                 presence.hear(heard, est)
         presence.hear(np.zeros(0, np.float32), np.zeros(0, np.float32), last=True)
-        levels = audio.rms_db(waves[:, : waves.shape[1] // FRAME * FRAME].reshape(2, -1, FRAME))
-        speaks = levels > SPEAKS_DB
+        speaks = audio.rms_db(waves[:, : waves.shape[1] // FRAME * FRAME].reshape(2, -1, FRAME)) > SPEAKS_DB
+        levels = presence.levels
         own = speaks[place] if place is not None else np.zeros(speaks.shape[1], dtype=bool)
         other = speaks.any(0) if place is None else speaks[1 - place]
         for window, found in enumerate(presence.similarities):
             at = slice(window * HOP // FRAME, (window * HOP + WINDOW) // FRAME)
-            windows.append((number, place is not None, found - presence.best, own[at].mean(), other[at].mean()))
+            windows.append(
+                (
+                    number,
+                    place is not None,
+                    found - presence.best,
+                    own[at].mean(),
+                    other[at].mean(),
+                    found,
+                    levels[window],
+                )
+            )
         said = presence.frames()[: len(own)] if presence.there else np.zeros(len(own), dtype=bool)
         missed = (own & ~said).sum() / own.sum() if own.any() else np.nan
         whole.append((number, place is not None, presence.best, missed, (said & ~own).sum() / max(1, (~own).sum())))
     return (
-        pd.DataFrame(windows, columns=["talk", "there", "similarity", "own", "other"]),
+        pd.DataFrame(windows, columns=["talk", "there", "similarity", "own", "other", "cosine", "level_db"]),
         pd.DataFrame(whole, columns=["talk", "there", "best", "missed", "alarms"]),
     )
 
@@ -134,6 +146,7 @@ def measure(model, table, count=16, seed=0, progress=True):
                     "false_alarms": float(accepted[~same].mean()),
                 }
             )
+        rows.append(_of_gate(windows, split))
         there = whole[whole["there"]]
         rows.append(
             {
@@ -146,6 +159,26 @@ def measure(model, table, count=16, seed=0, progress=True):
             }
         )
     return pd.DataFrame(rows)
+
+
+def _of_gate(windows, split):
+    """The row of the gate: windows with the person's speech against those without any, of all three who are asked for.
+    `eer_threshold` is here the one that loses 5 % of the windows with speech.
+    """
+    own, empty = windows[windows["own"] >= 0.5], windows[windows["own"] == 0]
+    yes, no = (gate.evidence(part["cosine"], part["level_db"]) for part in (own, empty))
+    return {
+        "split": split,
+        "decision": "gate lets a window through",
+        "yes": len(yes),
+        "no": len(no),
+        "eer": verification.eer(np.concatenate([yes, no]), np.r_[np.ones(len(yes)), np.zeros(len(no))])[0],
+        "eer_threshold": float(np.quantile(yes, LOST)),
+        "lowest_yes": float(yes.min()),
+        "threshold_used": gate.THRESHOLD,
+        "missed": float((yes < gate.THRESHOLD).mean()),
+        "false_alarms": float((no >= gate.THRESHOLD).mean()),
+    }
 
 
 def main(given=None):

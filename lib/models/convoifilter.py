@@ -18,6 +18,7 @@ from lib.losses import extraction_loss
 from lib.models import checkpoint, spectra
 from lib.models.config import ConVoiFilterConfig
 from lib.models.conformer import Conformer
+from lib.models.dropout import Dropout
 from lib.models.tables import Tables
 from lib.models.xvector import XVector
 
@@ -71,7 +72,7 @@ class ConVoiFilter(PreTrainedModel):
         self.xvector_model = XVector(
             config.xvector_dim, config.xvector_channels, config.xvector_pool, config.sample_rate, config.xvector_front
         )
-        self.dropout = nn.Dropout(config.condition_dropout)
+        self.dropout = Dropout(config.condition_dropout)
         self.chunk = int(config.enh_chunk_size * config.sample_rate)
         self._tables = Tables()
         self.all_tied_weights_keys = {}

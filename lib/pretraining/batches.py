@@ -23,7 +23,7 @@ SR, TAIL, TAPS = 16000, 8000, 16  # Hz; samples of the longest room; of the filt
 
 class MixtureBatches(Dataset):
     """`count` batches of `size` mixtures; each a dict(mix `(size, samples)`, target and enrollment `(size, 2,
-    samples)`), on `device`.
+    samples)`), on `device`; with who speaks, as `EndlessMixtures` says it: people `(size, 3)` and sex `(size, 2)`.
 
     voices: a table as `voices.load`'s. made_up: share of persons whose pitch and tract are changed. one_line, plain,
     same_sex and the rest: as in `EndlessMixtures`. Raises `ValueError` where a sex has fewer than two voices with
@@ -66,6 +66,7 @@ class MixtureBatches(Dataset):
         people = list(index[enough].groupby(["order", "package", "speaker"]))
         place = {key: k for k, (key, _) in enumerate(people)}
         self.sex, package = np.array([key[0] for key in place]), np.array([key[1] for key in place])
+        self.persons = np.unique([streaming.person(key[2]) for key in place], return_inverse=True)[1]
         counts = [int((self.sex == sex).sum()) for sex in (0, 2)]
         if min(counts) < 2:
             raise ValueError(
@@ -159,7 +160,13 @@ class MixtureBatches(Dataset):
         known = known + noise * (self._yes((size, 2, 1), 0.25) & free[:, None, None])
         known = self._channel(known.flatten(0, 1)[:, None], free.repeat_interleave(2)).view(known.shape)
         level = torch.where(free[:, None, None], 10 ** (self._uniform((size, 2, 1), -32, -14) / 20), 0.1)
-        return {"mix": mix * gain, "target": targets * gain[:, None], "enrollment": (_unit(known) * level).clamp(-1, 1)}
+        return {
+            "mix": mix * gain,
+            "target": targets * gain[:, None],
+            "enrollment": (_unit(known) * level).clamp(-1, 1),
+            "people": self._put(self.persons[people]),
+            "sex": self._put(self.sex[people[:, :2]]),
+        }
 
     # --- who speaks, and what
     # ---------------------------------------------------------------------------------------------------

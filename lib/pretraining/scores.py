@@ -8,9 +8,11 @@ import pandas as pd
 import torch
 
 import lib  # noqa: F401  (makes torchaudio importable)
+from lib import audio
 from lib.data import voices as sources
+from lib.evaluation import failures
 from lib.evaluation.verification import eer
-from lib.metrics import bootstrap_interval, si_sdri
+from lib.metrics import bootstrap_interval, si_sdri, similarity
 from lib.models.chunks import SPEEDS
 from lib.models.convoifilter import ConVoiFilter
 from lib.pretraining import silero
@@ -76,6 +78,27 @@ def score(folder, voices, music=(), items=300, seed=99, split="Test", speeds=(1.
     return pd.DataFrame(rows).round(3)
 
 
+def silence(folder, voices, items=200, seed=97, split="Test", speeds=(1.0,)):
+    """Asked for both people of each of `items` mixtures and for somebody of another mixture: what `failures.silence`
+    says, and `si_sdri` of the present ones, a dict. The stranger is as often of the first person's sex as not.
+    """
+    model, people = ConVoiFilter.from_pretrained(folder), voices[voices.split == split]
+    data, rng, rows = mixtures(people, items, seed, both=True, noise_share=0.0), np.random.default_rng(seed), []
+    found = [data[k] for k in range(items)]
+    who, sex = np.stack([item["people"] for item in found]), np.stack([item["sex"] for item in found])
+    for k, item in enumerate(found):
+        free = np.argwhere(~np.isin(who[:, :2], who[k]))
+        alike = [pair for pair in free if (sex[tuple(pair)] == sex[k, 0]) == (rng.random() < 0.5)]
+        other, place = (alike or list(free))[rng.integers(len(alike or free))]
+        for case, known in (("present", item["enrollment"][k % 2]), ("absent", found[other]["enrollment"][place])):
+            est, target = model.extract(item["mix"], known, speeds=speeds), item["target"][k % 2]
+            row = {"case": case, "level_db": float(audio.rms_db(est) - audio.rms_db(item["mix"]))}
+            row |= {"fainter_db": float(audio.rms_db(target) - audio.rms_db(est)), "similarity": similarity(est, known)}
+            rows.append({**row, "si_sdri": float(si_sdri(est, target, item["mix"]))})
+    table = pd.DataFrame(rows)
+    return {**failures.silence(table), "si_sdri": table.loc[table["case"] == "present", "si_sdri"].mean()}
+
+
 @torch.no_grad()
 def tell_apart(embed, voices, items=150, seed=98):
     """Equal error rate of the cosine of embeddings, one person against another of the same sex, 5 s against 4 s of
@@ -91,7 +114,7 @@ def tell_apart(embed, voices, items=150, seed=98):
 
 
 def main(arguments=None):
-    """Print both for the model in a folder, and for the teacher of its speaker encoder."""
+    """Print all that for the model in a folder, and for the teacher of its speaker encoder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
@@ -122,6 +145,8 @@ def main(arguments=None):
         print(
             f"{name}: equal error rate {tell_apart(embed, people):.1%} between two people of one sex, {options.split}"
         )
+    said = silence(options.folder, people.assign(split=options.split), min(options.items, 200), split=options.split)
+    print(pd.DataFrame([said]).round(3).to_string(index=False))
     print(
         score(
             options.folder,

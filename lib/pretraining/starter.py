@@ -29,18 +29,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from tqdm.auto import tqdm
 
 import lib  # noqa: F401  (before transformers' Trainer: makes torchaudio importable)
-from lib.losses import negative_si_snr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.pretraining.batches import MixtureBatches
 from lib.pretraining.muon import Muon
 from lib.pretraining.scores import score
 from lib.pretraining.sources import COPIES, SOURCES, heard
 from lib.pretraining.streaming import EndlessMixtures
-from lib.pretraining.teacher import Teacher, distance
+from lib.pretraining.tasks import Distil, Extract, solve
+from lib.pretraining.teacher import Teacher
 from lib.training.settings import pick_precision
 
 SIZES = dict(
@@ -64,81 +62,7 @@ STAGES = {
     "joint": (5e-4, 0.0),
     "extract": (5e-4, 0.8),
 }  # learning rate, and over which last part of the steps it falls
-SPECTRAL = 5.0  # weight of the spectral term beside negative SI-SNR in dB
 PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
-
-
-class Distil(nn.Module):
-    """Stage 1: the x-vector against the teacher, on the enrollment and on the mixture."""
-
-    def __init__(self, model, teacher):
-        super().__init__()
-        self.model, self.teacher = model, teacher
-
-    def forward(self, mix, target, enrollment):
-        length = min(mix.shape[-1], enrollment.shape[-1])
-        wave = torch.cat([piece[..., :length].reshape(-1, length) for piece in (mix, enrollment)])
-        loss, likeness = distance(self.model.xvector_model(wave).float(), self.teacher, wave)
-        return {"loss": loss, "score": likeness.view(-1, len(mix)).T.detach()}
-
-
-@torch.no_grad()
-def solve(xvector, teacher, data, items=2000, ridge=100.0):
-    """End of stage 1: the x-vector's last Linear in closed form (ridge regression on the teacher), its output at unit
-    variance on average.
-    """
-    seen, said = [], []
-    for first in tqdm(range(0, items, 25), desc="solve"):
-        wave = torch.stack([torch.from_numpy(data[i]["enrollment"]) for i in range(first, first + 25)]).flatten(0, -2)
-        seen.append(xvector.statistics(wave).double())
-        said.append(teacher(wave).double())
-    seen, said = torch.cat(seen), torch.cat(said)
-    mean, scale = seen.mean(0), seen.std(0) + 1e-6
-    seen, centre = (seen - mean) / scale, said.mean(0)
-    weight = torch.linalg.solve(
-        seen.T @ seen + ridge * torch.eye(seen.shape[1], dtype=seen.dtype), seen.T @ (said - centre)
-    )
-    spread = (seen @ weight).std()
-    layer = xvector.embedding
-    layer.weight.copy_(((weight / scale[:, None]).T / spread).float())
-    layer.bias.copy_(-((mean / scale) @ weight / spread).float())
-
-
-class Extract(nn.Module):
-    """Stages 2 and 3: the extractor, with the x-vector learning beside it, also from `teacher`; or (None) all of it but
-    its front.
-    """
-
-    def __init__(self, model, teacher=None, spectral=SPECTRAL):
-        super().__init__()
-        self.model, self.teacher, self.spectral = model, teacher, spectral
-        model.xvector_model.requires_grad_(True).sincnet.requires_grad_(teacher is not None)
-
-    def train(self, mode=True):
-        super().train(mode)
-        if self.teacher is None:
-            self.model.xvector_model.eval()
-        return self
-
-    def forward(self, mix, target, enrollment):
-        """`mix` `(batch, samples)`; `target` and `enrollment` `(batch, samples)` or `(batch, persons, samples)`."""
-        model, persons = self.model, 1 if target.dim() == 2 else target.shape[1]
-        target, enrollment = target.flatten(0, -2), enrollment.flatten(0, -2)
-        enrolled, heard = model.xvector_model(enrollment).float(), model.xvector_model(mix).float()
-        spectrum, reference = model.stft(mix).repeat_interleave(persons, 0), model.stft(target)
-        mix = mix.repeat_interleave(persons, 0)
-        mask = model.mask(spectrum.abs(), model.condition(enrolled, heard.repeat_interleave(persons, 0)))
-        est = model.istft(spectrum * mask, mix.shape[-1])
-        si_snr = -negative_si_snr(est, target)
-        scale = reference.abs().mean((1, 2), keepdim=True) + 1e-8
-        spectral = (
-            ((spectrum.abs() * mask / scale + 1e-4) ** 0.5 - (reference.abs() / scale + 1e-4) ** 0.5).abs().mean((1, 2))
-        )
-        loss = (-si_snr.clamp_max(25) + self.spectral * spectral).mean()
-        if self.teacher is not None and self.training:
-            loss = loss + 5 * distance(enrolled, self.teacher, enrollment)[0]
-        improvement = si_snr + negative_si_snr(mix, target)
-        return {"loss": loss, "score": improvement.detach().view(-1, persons)}
 
 
 def train(module, data, val, out, steps, learning_rate, batch_size, decay, workers, every, muon=False):
@@ -281,6 +205,12 @@ def main(arguments=None):
         default=0.0,
         help="share of mixtures in which all speak over one microphone, mostly out of one package",
     )
+    parser.add_argument(
+        "--absent",
+        type=float,
+        default=0.0,
+        help="of stage extract, share of questions about somebody who is not in the mixture: the answer is silence",
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
@@ -335,7 +265,11 @@ def main(arguments=None):
                 people, count * options.batch_size, seed, *options.seconds, both=True, gentle=not options.start, **how
             )
         val = EndlessMixtures(unheard, 96, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
-        module = Distil(model, teacher) if stage == "distil" else Extract(model, teacher if stage == "joint" else None)
+        module = (
+            Distil(model, teacher)
+            if stage == "distil"
+            else Extract(model, teacher if stage == "joint" else None, absent=options.absent * (stage == "extract"))
+        )
         rate = options.learning_rate if stage == "extract" else STAGES[stage][0]
         fall = options.fall if stage == "extract" else STAGES[stage][1]
         train(

@@ -83,13 +83,14 @@ class EndlessMixtures(Dataset):
 
     Item: dict(mix, target, enrollment), float32 `(samples,)`; with `both`, target and enrollment are `(2, samples)`,
     each of the first two persons being the target once: one mixture, two answers, so that the enrollment cannot be
-    ignored. A target is a woman as often as a man, an interferer is of the target's sex with `same_sex` chance (with
-    `gentle` half of that at first, all of it from the middle on: whom to follow is learned sooner where voices differ
-    more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down (which makes new voices),
-    waves are filtered, band-limited, put into rooms and coded, and background is added, but for a share of `plain`
-    items, which are as they would be without it. In a share of `one_line` items all speak over one microphone, in one
-    room or none, and the others come from the target's package where they can: nothing but the voice tells them apart
-    there.
+    ignored; and who speaks is said: people `(3,)`, a number a real person, -1 for none, and sex `(2,)`, 0 a woman, 2 a
+    man, 1 unknown. A target is a woman as often as a man, an interferer is of the target's sex with `same_sex` chance
+    (with `gentle` half of that at first, all of it from the middle on: whom to follow is learned sooner where voices
+    differ more); SIR is uniform in `sir_db`. With `augment`, persons are sped up or slowed down (which makes new
+    voices), waves are filtered, band-limited, put into rooms and coded, and background is added, but for a share of
+    `plain` items, which are as they would be without it. In a share of `one_line` items all speak over one microphone,
+    in one room or none, and the others come from the target's package where they can: nothing but the voice tells them
+    apart there.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class EndlessMixtures(Dataset):
         }
         if not self.by_sex:  # voices without that label: all alike
             self.by_sex, self.sex = {"?": list(self.rows)}, dict.fromkeys(self.rows, "?")
+        self.numbers = {name: number for number, name in enumerate(sorted({person(name) for name in self.rows}))}
         self.weight = {name: float(group.samples.sum()) ** 0.5 for name, group in self.rows.items()}
         self.plain_share, self.plain = plain, copy.copy(self)
         self.plain.augment = self.plain.gentle = self.plain.one_line = False
@@ -154,7 +156,7 @@ class EndlessMixtures(Dataset):
         name = self._speaker(rng, self.by_sex[rng.choice(list(self.by_sex))])
         persons, names = [self._person(rng, name, room, line)], [name]
         for _ in range(1 + (rng.random() < self.second)):
-            same = [n for n in self.by_sex[self.sex[name]] if _real(n) != _real(name)]
+            same = [n for n in self.by_sex[self.sex[name]] if person(n) != person(name)]
             rest = [n for n in self.rows if self.sex[n] != self.sex[name]]
             alike = self.same_sex * min(1.0, 0.5 + i / self.items) if self.gentle else self.same_sex
             pool = same if same and (rng.random() < alike or not rest) else rest
@@ -173,11 +175,15 @@ class EndlessMixtures(Dataset):
         )  # the enrollments over the same microphone too, or each over its own
         enrollments = [self._enrollment(rng, wave, name, line) for _, wave in persons[: 1 + self.both]]
         first = slice(None) if self.both else 0
-        return {
+        item = {
             "mix": (mix * gain).astype(np.float32),
             "target": (np.stack(targets) * gain).astype(np.float32)[first],
             "enrollment": np.stack(enrollments).astype(np.float32)[first],
-        }, names
+        }
+        if self.both:
+            item["people"] = np.array([*(self.numbers[person(name)] for name in names), -1])[:3]
+            item["sex"] = np.array([{"F": 0, "M": 2}.get(self.sex[name], 1) for name in names[:2]])
+        return item, names
 
     def _person(self, rng, name, room, line):
         """What one person says in the mixture, and says elsewhere, at one speed (a voice sped up is another voice)."""
@@ -309,7 +315,7 @@ def through_gsm(wave):
     return np.pad(heard, (0, len(wave) - len(heard)))
 
 
-def _real(name):
+def person(name):
     """The person behind a made-up voice (`voice_making.make_voices`): two voices of one person are never in one
     mixture.
     """

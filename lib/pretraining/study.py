@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 import lib  # noqa: F401  (makes torchaudio importable)
 from lib import runs
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.pretraining import starter
+from lib.pretraining import starter, tasks
 from lib.pretraining.streaming import EndlessMixtures
 
 SAME = "as the starter"
@@ -41,11 +41,11 @@ def build(name, start, seed=0):
     frozen.
     """
     settings = dict(VARIANTS[name])
-    spectral = settings.pop("spectral", starter.SPECTRAL)
+    spectral = settings.pop("spectral", tasks.SPECTRAL)
     torch.manual_seed(seed + settings.pop("seed", 0))
     model = ConVoiFilter(ConVoiFilterConfig(**{**starter.SIZES, **settings}))
     model.xvector_model.load_state_dict(ConVoiFilter.from_pretrained(start).float().xvector_model.state_dict())
-    module = starter.Extract(model, spectral=spectral)
+    module = tasks.Extract(model, spectral=spectral)
     model.xvector_model.requires_grad_(False)
     for part in (model.enh_model.separator.conformer, model.xvector_model):
         part.compile(dynamic=False)

@@ -26,6 +26,7 @@ from lib.training.settings import Settings
 BEFORE, EQUALISER, RANDOM = "before fine-tuning", "no training: an equaliser", "from random weights"
 STRATEGIES = (*strategies.STRATEGIES, RANDOM)
 DOMAINS = ("val", "test", "source")
+SILENT_DB = -20.0  # an estimate so far under the mixture is silence
 
 
 def source_domain(folder="data/Dataset_source", source="auto", root=None, test=40, val=0):
@@ -70,7 +71,8 @@ def before_after(samples, names):
     rows = []
     for domain in first["domain"].unique():
         a, b = (
-            table[table["domain"] == domain].sort_values("index")["si_sdri"].to_numpy() for table in (first, second)
+            table[table["domain"] == domain].dropna(subset=["si_sdri"]).sort_values("index")["si_sdri"].to_numpy()
+            for table in (first, second)
         )
         difference, low, high = bootstrap_interval(b - a)
         means = {names[0]: a.mean(), names[1]: b.mean()}
@@ -79,7 +81,8 @@ def before_after(samples, names):
 
 
 def score(model, sets, **how):
-    """SI-SDRi (dB) of every item of `sets` (domain -> dataset): a DataFrame domain, index, si_sdri.
+    """SI-SDRi (dB) of every item of `sets` (domain -> dataset): a DataFrame domain, index, si_sdri; and level_db, where
+    somebody who is asked for is silent: then the estimate's level over the mixture's, in place of si_sdri (NaN).
 
     On `source`, where the model is at home, an equaliser made for a place is off. how: see `training.measure`.
     """
@@ -115,8 +118,9 @@ def compare(
     table: a row a strategy, after the model before and the one with an equaliser fitted on `train` behind it: strategy,
     trainable, rate, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri with <domain>_low and _high
     (95 % bootstrap over mixtures), <domain>_change against before with its paired interval, <domain>_beyond against the
-    equaliser with its paired interval, <domain>_spread: standard deviation of the mean over seeds. samples: strategy,
-    seed, domain, index, si_sdri. Both are written to `out` as CSV.
+    equaliser with its paired interval, <domain>_spread: standard deviation of the mean over seeds, <domain>_silent: the
+    share of mixtures whose person is silent to which the answer is (20 dB or more under the mixture), where there are
+    such. samples: strategy, seed, domain, index, si_sdri. Both are written to `out` as CSV.
     """
     if unknown := [name for name in names if name not in STRATEGIES]:
         raise freezing.FreezeError(f"unknown strategy {', '.join(unknown)}; known are: {', '.join(STRATEGIES)}")
@@ -206,7 +210,7 @@ def _prepared(start, name, seed):
 
 def _summary(samples, strategy):
     """The numbers of one row: each mixture counts once, with its mean over seeds."""
-    row, by_mixture = {}, samples.groupby(["strategy", "domain", "index"])["si_sdri"].mean()
+    row, by_mixture = {}, samples.groupby(["strategy", "domain", "index"])["si_sdri"].mean().dropna()
     for domain in samples.loc[samples["strategy"] == strategy, "domain"].unique():
         own, before, equalised = (by_mixture[name][domain] for name in (strategy, BEFORE, EQUALISER))
         chosen = samples[(samples["strategy"] == strategy) & (samples["domain"] == domain)]
@@ -215,6 +219,8 @@ def _summary(samples, strategy):
             mean, low, high = bootstrap_interval(values.to_numpy())
             kind = "" if name == "si_sdri" else f"{name}_"
             row |= {f"{domain}_{name}": mean, f"{domain}_{kind}low": low, f"{domain}_{kind}high": high}
+        if "level_db" in chosen and len(levels := chosen["level_db"].dropna()):
+            row[f"{domain}_silent"] = float((levels <= SILENT_DB).mean())
     return row
 
 
@@ -229,6 +235,8 @@ def shown(table):
     part = part.rename(columns={"change, 95 %": "change on test, 95 %", "beyond, 95 %": "beyond the equaliser, 95 %"})
     if "source_change" in table:
         part["source_change"] = table["source_change"]
+    if "test_silent" in table:
+        part["silent where asked to be, test"] = table["test_silent"]
     if table["test_spread"].notna().any():
         part["spread over seeds, test"] = table["test_spread"]
     return part

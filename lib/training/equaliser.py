@@ -11,22 +11,30 @@ import copy
 
 import torch
 
+from lib.losses import speaks
+from lib.training.settings import TrainingError
+
 
 @torch.no_grad()
 def fit_equaliser(model, data, items=64):
     """A copy of `model` with the filter that brings its estimates of `data`'s first `items` nearest to their targets.
 
-    For each frequency the least-squares gain, each mixture at the same loudness: sum(T conj(E)) / sum(|E|^2). A filter
-    that the model has already is kept, and the new one comes on top.
+    For each frequency the least-squares gain, each mixture at the same loudness: sum(T conj(E)) / sum(|E|^2). Mixtures
+    in which the person asked for is silent do not count. A filter that the model has already is kept, and the new one
+    comes on top.
     """
     model = copy.deepcopy(model).eval()
     device, cross, power = next(model.parameters()).device, 0.0, 0.0
     for place in range(min(items, len(data))):
         item = data[place]
         batch = {name: torch.as_tensor(item[name])[None].to(device) for name in ("mix", "enrollment", "target")}
+        if not speaks(batch["target"]):
+            continue
         est, target = model(mix=batch["mix"], enrollment=batch["enrollment"]).est, batch["target"]
         est, target = (model.stft(wave / wave.square().mean().sqrt().clamp_min(1e-6))[0] for wave in (est, target))
         cross, power = cross + (target * est.conj()).sum(0), power + est.abs().square().sum(0)
+    if not torch.is_tensor(power):
+        raise TrainingError("nobody asked for speaks in these mixtures, so no equaliser can be fitted on them")
     gains = cross / (power + 1e-3 * power.mean())
     if (earlier := gains_of(model)) is not None:
         gains = gains * earlier.to(gains)

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from lib import runs
-from lib.losses import negative_si_snr
+from lib.losses import negative_si_snr, residual_level, speaks
 from lib.training import prefix, resident
 from lib.training.settings import (
     MAY_DIFFER,
@@ -101,8 +101,8 @@ def measure(model, data, *, collate=None, score=None, batch_size=8, device="auto
     """Score `model` on every item of `data`, in eval mode and without training anything. Returns a DataFrame, a row an
     item.
 
-    Columns are the scores' names (default: si_sdri in dB) and, where the items carry one, index. Leaves the model's
-    modes as they were.
+    Columns are the scores' names (default: si_sdri in dB, and level_db where somebody asked for is silent, as
+    `score_extraction` says) and, where the items carry one, index. Leaves the model's modes as they were.
     """
     device = pick_device(device)
     modes = {module: module.training for module in model.modules()}
@@ -123,7 +123,8 @@ def measure(model, data, *, collate=None, score=None, batch_size=8, device="auto
         rows.append(pd.DataFrame({**index, **columns}))
     for module, mode in modes.items():
         module.training = mode
-    return pd.concat(rows, ignore_index=True)
+    table = pd.concat(rows, ignore_index=True)
+    return table.drop(columns=[name for name in ("level_db",) if name in table and table[name].isna().all()])
 
 
 def pad(items):
@@ -143,19 +144,18 @@ def pad(items):
 
 
 def score_extraction(output, batch):
-    """SI-SDRi in dB of each item, `{"si_sdri":
+    """SI-SDRi in dB of each item, `{"si_sdri": (batch,)}`, where there are an estimate, a mixture and a target.
 
-    (batch,)}`, where there are an estimate, a mixture and a target; else nothing.
+    A silent target has no SI-SDRi (NaN). Where a batch holds one there is also `level_db`, the estimate's level over
+    the mixture's, NaN for those who speak: the lower the better.
     """
     if getattr(output, "est", None) is None or not {"mix", "target"} <= set(batch):
         return {}
-    lengths = batch.get("lengths")
-    return {
-        "si_sdri": (
-            negative_si_snr(batch["mix"], batch["target"], lengths)
-            - negative_si_snr(output.est, batch["target"], lengths)
-        )
-    }
+    mix, target, lengths = batch["mix"], batch["target"], batch.get("lengths")
+    there, none = speaks(target), torch.full((len(target),), torch.nan, device=target.device)
+    gain = negative_si_snr(mix, target, lengths) - negative_si_snr(output.est, target, lengths)
+    level = residual_level(output.est, mix, lengths, floor_db=60.0)
+    return {"si_sdri": torch.where(there, gain, none), "level_db": torch.where(there, none, level)}
 
 
 def _check(model, train, val, settings):

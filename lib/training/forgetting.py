@@ -9,7 +9,7 @@ import copy
 import pandas as pd
 import torch
 
-from lib.training.comparison import score
+from lib.training.comparison import SILENT_DB, score
 from lib.training.settings import TrainingError
 
 
@@ -29,13 +29,18 @@ def interpolate(before, after, share):
 def curve(before, after, sets, shares=(0.0, 0.25, 0.5, 0.75, 1.0), **how):
     """Mean SI-SDRi (dB) of each domain of `sets` along the way from `before` to `after`: a row a share.
 
-    On the domain `source` an equaliser is off. how: see `lib.training.fit.measure`.
+    `silent`, where `val` asks for people who are silent: the share of them who got silence. On the domain `source` an
+    equaliser is off. how: see `lib.training.fit.measure`.
     """
     rows = []
     for share in shares:
         found = score(interpolate(before, after, share), sets, **how)
         rows.append({"share": share, **found.groupby("domain")["si_sdri"].mean()})
-    return pd.DataFrame(rows)[["share", *sets]]
+        levels = found.loc[found["domain"] == "val", "level_db"].dropna() if "level_db" in found else []
+        if len(levels):
+            rows[-1]["silent"] = float((levels <= SILENT_DB).mean())
+    table = pd.DataFrame(rows)
+    return table[["share", *sets, *(["silent"] if "silent" in table else [])]]
 
 
 def choose(along, most=0.3):

@@ -6,12 +6,13 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from lib import runs
-from lib.losses import spectral_distance
+from lib.losses import speaks, spectral_distance
 from lib.training import replay
 from lib.training.progress import progress_for
 from lib.training.resident import Resident
@@ -156,7 +157,8 @@ class _Trainer(Trainer):
         output = model(**{name: value for name, value in inputs.items() if name in self.accepted})
         loss = output.loss
         if self.spectral:
-            loss = loss + self.spectral * spectral_distance(output.est, inputs["target"], inputs.get("lengths")).mean()
+            distance = spectral_distance(output.est, inputs["target"], inputs.get("lengths"))
+            loss = loss + self.spectral * (distance * speaks(inputs["target"])).mean()
         return (loss, output) if return_outputs else loss
 
     def loss_and_output(self, inputs):
@@ -187,7 +189,8 @@ class _Trainer(Trainer):
         return loss.detach().float(), table, loss.new_zeros(items)
 
     def _average(self, prediction):
-        return {name: float(prediction.predictions[:, i].mean()) for i, name in enumerate(self.names)}
+        found = {name: prediction.predictions[:, i] for i, name in enumerate(self.names)}
+        return {name: float(np.nanmean(values)) for name, values in found.items() if not np.isnan(values).all()}
 
     def floating_point_ops(self, inputs):
         return 0  # Trainer's own estimate is of language models

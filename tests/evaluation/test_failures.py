@@ -122,3 +122,28 @@ def test_absent_compares_the_right_enrollment_with_one_of_somebody_who_does_not_
         == 1
     )
     assert failures.separability([1, 1], [1, 1]) == 0.5
+
+
+def test_silence_is_counted_where_it_is_right_and_where_it_is_wrong():
+    asked = pd.DataFrame(
+        dict(
+            case=["present"] * 4 + ["absent"] * 4,
+            level_db=[-3.0, -5.0, -2.0, -30.0, -25.0, -40.0, -4.0, -21.0],
+            fainter_db=[0.0, 1.0, -1.0, 25.0] + [np.nan] * 4,
+            similarity=[0.9, 0.8, 0.85, 0.7, 0.5, 0.4, 0.6, 0.75],
+        )
+    )
+    said = failures.silence(asked)
+    assert said["silent"] == 0.75 and said["too_faint"] == 0.25 and said["absent"] == said["present"] == 4
+    assert said["similarity_auc"] == 15 / 16 and said["level_db_eer"] == pytest.approx(0.25)
+
+
+def test_activity_by_hand(pair):
+    target, _ = pair
+    half = target * (np.arange(len(target)) < len(target) / 2)
+    perfect, missed = failures.activity(target, target), failures.activity(half, target)
+    assert perfect == dict(precision=1.0, recall=1.0, f1=1.0)
+    assert missed["precision"] == 1.0 and 0.5 < missed["recall"] < 0.8
+    loud = failures.activity(target + 0.05 * np.random.default_rng(0).standard_normal(len(target)), target)
+    assert loud["recall"] == 1.0 and loud["precision"] < 0.7
+    assert np.isnan(failures.activity(target, 0 * target)["f1"]) and failures.activity(0 * target, target)["f1"] == 0

@@ -1,0 +1,67 @@
+"""The gate: what it lets through, that its ramps do not click, and that a recording is silenced by it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lib.evaluation import gate
+from lib.evaluation.presence import FRAME, HOP, SR, Presence
+
+
+def presence_of(similarities, levels, seconds):
+    return SimpleNamespace(
+        similarities=np.array(similarities),
+        levels=np.array(levels),
+        hop=HOP,
+        est_db=np.zeros(int(seconds * SR / FRAME)),
+    )
+
+
+def test_similarity_and_level_decide_together(monkeypatch):
+    monkeypatch.setattr(gate, "THRESHOLD", 0.6)
+    monkeypatch.setattr(gate, "WEIGHT", 0.01)
+    np.testing.assert_allclose(gate.evidence([0.9, 0.9, 0.5], [0.0, -90.0, 6.0]), [0.9, 0.6, 0.5])
+    frames = gate.gains(presence_of([0.9] * 5 + [0.3] * 5, [0.0] * 10, 10))
+    assert frames[:30].all() and not frames[60:].any() and set(frames) == {0.0, 1.0}
+    assert not gate.gains(presence_of([0.62] * 5, [-25.0] * 5, 5)).any()  # like the person, but next to nothing
+
+
+def test_a_wave_is_silenced_with_ramps_and_in_blocks_as_in_one():
+    frames = np.r_[np.ones(10), np.zeros(10), np.ones(10)].astype(np.float32)
+    wave = np.ones(30 * FRAME, np.float32)
+    whole = gate.apply(wave, frames)
+    assert whole[: 9 * FRAME].all() and not whole[11 * FRAME : 19 * FRAME].any() and abs(np.diff(whole)).max() < 1e-3
+    parts = np.concatenate([gate.apply(part, frames, at) for at, part in ((0, wave[:5000]), (5000, wave[5000:]))])
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+def test_levels_of_windows_are_the_estimates_over_the_mixtures(monkeypatch):
+    monkeypatch.setattr(Presence, "_embed", lambda self, windows: np.ones((len(windows), 4)) / 2)
+    mix = 0.1 * np.random.default_rng(0).standard_normal(4 * SR).astype(np.float32)
+    heard = Presence(mix[:SR])
+    heard.hear(mix, 0.1 * mix)
+    heard.hear(np.zeros(0, np.float32), np.zeros(0, np.float32), last=True)
+    np.testing.assert_allclose(heard.levels, -20.0, atol=0.01)
+    assert len(heard.levels) == len(heard.similarities)
+
+
+def test_somebody_else_is_silenced_and_the_person_is_not(monkeypatch):
+    """A stand-in encoder that knows two noises apart by their lower half of the spectrum."""
+
+    def embed(self, windows):
+        power = np.abs(np.fft.rfft(windows, axis=-1)) ** 2
+        half = power.shape[-1] // 2
+        both = np.stack([power[:, :half].sum(-1), power[:, half:].sum(-1)], axis=-1)
+        return both / np.linalg.norm(both, axis=-1, keepdims=True)
+
+    monkeypatch.setattr(Presence, "_embed", embed)
+    rng, seconds = np.random.default_rng(0), 6
+    noise = np.fft.rfft(rng.standard_normal(seconds * SR))
+    low, high = noise.copy(), noise.copy()
+    low[len(noise) // 2 :], high[: len(noise) // 2] = 0, 0
+    low, high = (0.1 * np.fft.irfft(part).astype(np.float32) for part in (low, high))
+    wave, turns = gate.gated(low, low, low[: 2 * SR])
+    assert turns == [(0.0, pytest.approx(seconds))] and np.array_equal(wave, low)
+    wave, turns = gate.gated(high, high, low[: 2 * SR])
+    assert turns == [] and not wave.any()
