@@ -1,0 +1,64 @@
+"""Mixtures made while training: the first epoch is the data set, later ones are new, and all stand in a manifest."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from made_voices import make_voices
+
+from lib.data import mixtures
+from lib.data.dataset import collate, open_dataset
+from lib.data.fresh import FreshMixtures
+from lib.data.mixtures import MixtureError
+from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+from lib.training.fit import fit
+
+SETTINGS = dict(train=6, val=2, test=0, segment_seconds=1.0, enrollment_seconds=(1.0, 1.5), absent_share=0.2)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fresh")
+    voices = make_voices(folder / "v")
+    mixtures.build(voices, folder / "D", **SETTINGS, progress=False, workers=1)
+    return voices, folder / "D"
+
+
+def test_the_first_epoch_is_the_data_set_and_the_second_is_new(built, tmp_path):
+    voices, folder = built
+    stored, fresh = open_dataset(folder, "Train"), FreshMixtures(voices, folder, record=tmp_path / "made.jsonl")
+    assert len(fresh) == len(stored) == 6
+    for place in range(6):
+        for name in ("mix", "target", "enrollment"):
+            np.testing.assert_allclose(fresh[place][name], stored[place][name], atol=0.5 / 32768 + 1e-6)
+    fresh.set_epoch(1)
+    item = fresh[0]
+    assert item["index"] == 7 and not any(torch.equal(item["mix"], fresh_mix["mix"]) for fresh_mix in stored)
+    again = FreshMixtures(voices, folder)
+    again.set_epoch(1)
+    assert torch.equal(again[0]["mix"], item["mix"])
+    rows = [json.loads(line) for line in (tmp_path / "made.jsonl").read_text().splitlines()]
+    assert rows[-1]["index"] == 7 and rows[-1]["epoch"] == 1 and {row["index"] for row in rows} == set(range(1, 8))
+    train = set(voices.loc[voices["split"] == "Train", "speaker"])
+    assert {row["speaker"] for row in rows} <= train
+
+
+def test_training_hears_other_mixtures_in_each_epoch(built, tmp_path):
+    voices, folder = built
+    sizes = dict(adim=32, aheads=2, layers=1, linear_units=32, xvector_channels=16, xvector_pool=24, enh_chunk_size=1)
+    torch.manual_seed(0)
+    model, fresh = ConVoiFilter(ConVoiFilterConfig(**sizes)), FreshMixtures(voices, folder, 4, tmp_path / "made.jsonl")
+    model.xvector_model.requires_grad_(False)
+    how = dict(epochs=2, batch_size=2, workers=1, device="cpu", progress="none", collate=collate)
+    fit(model, fresh, open_dataset(folder, "Val"), tmp_path / "run", **how)
+    rows = [json.loads(line) for line in (tmp_path / "made.jsonl").read_text().splitlines()]
+    assert sorted((row["epoch"], row["index"]) for row in rows) == [(k // 4, k + 1) for k in range(8)]
+
+
+def test_what_was_not_built_here_or_of_other_voices_is_said(built, tmp_path):
+    voices, folder = built
+    with pytest.raises(MixtureError, match="ready-made"):
+        FreshMixtures(voices, tmp_path)
+    with pytest.raises(MixtureError, match="other voices"):
+        FreshMixtures(voices.iloc[1:], folder)
