@@ -112,7 +112,8 @@ def asked(words):
     numbers, parameters, words = [], {}, iter(words)
     for word in words:
         if word == "-p":
-            parameters[next(words)] = next(words)
+            name, value = next(words), next(words)
+            parameters[name] = value
         else:
             numbers.append(word)
     return numbers, parameters
