@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lib.models.dropout import Dropout, dropout
 from lib.models.tables import Tables
 
 
@@ -49,9 +50,8 @@ class RelativeAttention(nn.Module):
     """Multi-head self-attention with a content term (bias u) and a distance term (bias v).
 
     form: "fused" goes through `scaled_dot_product_attention` with the distance term as its bias, "plain" is written
-    out, "auto" takes
-    the faster: plain where a bias that needs a gradient is bfloat16 on a CPU (`lib.training.benchmark`), else fused.
-    All three agree.
+    out, "auto" takes the faster: plain on a CPU that drops weights or whose bias needs a gradient in bfloat16, else
+    fused. All three agree.
     """
 
     form = "auto"
@@ -74,20 +74,22 @@ class RelativeAttention(nn.Module):
             return y.view(y.shape[0], -1, self.heads, self.width).transpose(1, 2)
 
         q, k, v = split(self.linear_q(x)), split(self.linear_k(x)), split(self.linear_v(x))
-        p = split(self.linear_pos(positions)[None])
-        scale = 1 / math.sqrt(self.width)
-        by_distance = shift_to_keys(((q + self.pos_bias_v[:, None].to(q.dtype)) * scale) @ p.transpose(-2, -1))
-        q, dropout = q + self.pos_bias_u[:, None].to(q.dtype), self.dropout if self.training else 0.0
-        slow = by_distance.requires_grad and by_distance.dtype == torch.bfloat16 and x.device.type == "cpu"
-        if self.form == "plain" or (self.form == "auto" and slow):
-            out = (
-                F.dropout(torch.softmax((q * scale) @ k.transpose(-2, -1) + by_distance, dim=-1).to(v.dtype), dropout)
-                @ v
-            )
+        p, scale = split(self.linear_pos(positions)[None]), 1 / math.sqrt(self.width)
+        by_distance = shift_to_keys((q + self.pos_bias_v[:, None].to(q.dtype)) @ (p * scale).transpose(-2, -1))
+        q, rate = q + self.pos_bias_u[:, None].to(q.dtype), self.dropout if self.training else 0.0
+        if self.form == "plain" or (self.form == "auto" and self._slow_if_fused(by_distance, rate)):
+            scores = torch.add(by_distance, q @ k.transpose(-2, -1), alpha=scale)
+            out = dropout(torch.softmax(scores, dim=-1).to(v.dtype), rate, self.training) @ v
         else:
             by_distance = aligned(by_distance) if x.device.type == "cuda" else by_distance
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=by_distance, dropout_p=dropout)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=by_distance, dropout_p=rate)
         return self.linear_out(out.transpose(1, 2).reshape(batch, frames, dim))
+
+    @staticmethod
+    def _slow_if_fused(by_distance, rate):
+        """On a CPU nothing is fused where weights are dropped or a bias in bfloat16 needs a gradient."""
+        low = by_distance.requires_grad and by_distance.dtype == torch.bfloat16
+        return by_distance.device.type == "cpu" and (rate > 0 or low)
 
 
 def pointwise(layer, x):
@@ -104,7 +106,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim, units, dropout):
         super().__init__()
-        self.w_1, self.w_2, self.dropout = nn.Conv1d(dim, units, 1), nn.Conv1d(units, dim, 1), nn.Dropout(dropout)
+        self.w_1, self.w_2, self.dropout = nn.Conv1d(dim, units, 1), nn.Conv1d(units, dim, 1), Dropout(dropout)
 
     def forward(self, x):
         """`(batch, frames, dim)` -> the same shape."""
@@ -141,7 +143,7 @@ class ConformerBlock(nn.Module):
         self.conv_module = ConvolutionModule(dim, kernel)
         for name in ("norm_ff", "norm_mha", "norm_ff_macaron", "norm_conv", "norm_final"):
             setattr(self, name, nn.LayerNorm(dim, eps=1e-12))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x, positions):
         """`x` `(batch, frames, dim)`, `positions` `(2 * frames - 1, dim)` -> `(batch, frames, dim)`."""
@@ -157,11 +159,11 @@ class Conformer(nn.Module):
 
     def __init__(self, inputs, dim, heads, layers, units, kernel, dropout, positional_dropout, attention_dropout):
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(inputs, dim), nn.LayerNorm(dim), nn.Dropout(dropout))
+        self.embed = nn.Sequential(nn.Linear(inputs, dim), nn.LayerNorm(dim), Dropout(dropout))
         self.encoders = nn.ModuleList(
             [ConformerBlock(dim, heads, units, kernel, dropout, attention_dropout) for _ in range(layers)]
         )
-        self.positional_dropout, self.dim = nn.Dropout(positional_dropout), dim
+        self.positional_dropout, self.dim = Dropout(positional_dropout), dim
         self._tables = Tables()  # of positions: not buffers, so not in the state dict
 
     def positions(self, frames, device):
