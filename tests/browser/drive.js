@@ -171,7 +171,7 @@ async function everyWidget(page, chapter, most = 40) {
   const all = controls(page);
   const count = Math.min(most, await all.count());
   const dead = [];
-  for (let k = 0; k < count; k++) {
+  for (let k = count - 1; k >= 0; k--) { // a list of words comes before their sliders, and takes some of them away
     let kind = "";
     if (!(await answers(page, async () => { kind = await operate(all.nth(k)); }))) dead.push(`${k}: ${kind}`);
   }
