@@ -39,6 +39,23 @@ def dataset(folder="data/Dataset", small="data/Dataset_small", source="auto", ro
     return place(small)
 
 
+def fresh(train, folder, source="auto", root=None, record=None):
+    """Train mixtures of the Dataset `folder`, as many as `train` holds, new in each epoch; where they cannot be made,
+    `train` itself, and it is said why.
+
+    record: file that says what was made (`lib.data.fresh`).
+    """
+    from lib.data import splits, voices
+    from lib.data.fresh import FreshMixtures
+
+    try:
+        table = splits.split_by_speaker(voices.load(source, root=root))
+        return FreshMixtures(table, folder, len(train), record)
+    except (voices.VoicesError, ValueError) as error:  # no voices, or a data set that was not made of them
+        print(f"The mixtures on disk are heard in each epoch: {error}")
+        return train
+
+
 def starter(pretrained="pretrained/starter", seed=0):
     """The model to start from: the checkpoint folder or hub id `pretrained`; without the committed starter, random
     weights.

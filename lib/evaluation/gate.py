@@ -13,7 +13,7 @@ from lib.evaluation.presence import FRAME, SR, WINDOW, Presence, stretches, with
 
 WEIGHT = 0.01  # of one dB of level beside the cosine
 LOWEST_DB = -30.0  # fainter than this counts as this
-THRESHOLD = 0.55  # evidence from which on a window is let through
+THRESHOLD = 0.64  # evidence from which on a window is let through
 SHORTEST = 5  # frames of 0.1 s: a shorter opening or closing of the gate is none
 
 
