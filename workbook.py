@@ -636,12 +636,12 @@ def notebooks_run(report):
     return ran
 
 
-def not_run(report):
-    """The notebooks on disk that are not in pytest's XML report."""
-    on_disk = {path.name for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+def not_run(reports):
+    """The notebooks on disk that are in none of pytest's XML reports."""
+    on_disk = {path.name for path in NOTEBOOKS.rglob("*.ipynb") if runs_here(path)}
     if not on_disk:
         raise Failure(f"There is no notebook in {NOTEBOOKS}.")
-    return sorted(on_disk - notebooks_run(report))
+    return sorted(on_disk.difference(*map(notebooks_run, reports)))
 
 
 def workers():
@@ -660,7 +660,8 @@ def check_style(python):
 
 
 def test(here=False):
-    """The style of the code, the tests of lib, then every notebook in order, as later chapters read what earlier made.
+    """The style of the code, the tests of lib, then every notebook: chapters 0 to 3 in order, as each reads what the
+    one before made, and beside them the companions.
 
     Returns pytest's exit code, or 1 where ruff found something or a notebook did not run.
     """
@@ -670,15 +671,49 @@ def test(here=False):
         print("The voices could not be fetched; what needs them will fail below.", flush=True)
     code = call(python, "-m", "pytest", *workers(), "tests")
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        what = ["--nbmake", "notebooks", f"--nbmake-timeout={SECONDS_A_CELL}", f"--junitxml={report}"]
-        code = call(python, "-m", "pytest", *what) or code
-        if not report.exists():
+        reports, commands = [], []
+        for group in groups():
+            reports.append(Path(folder) / f"{len(reports)}.xml")
+            limit, report = f"--nbmake-timeout={SECONDS_A_CELL}", f"--junitxml={reports[-1]}"
+            commands.append(["-m", "pytest", "--nbmake", *group, limit, report])
+        code = side_by_side(python, commands, Path(folder) / "said.txt") or code
+        if not all(report.exists() for report in reports):
             return code or 1
-        missing = not_run(report)
+        missing = not_run(reports)
     if missing:
         raise Failure(f"Notebooks on disk that did not run: {', '.join(missing)}.")
     return code
+
+
+def side_by_side(python, commands, said):
+    """Run one or two commands of Python to their ends, at once where there are cores for that, and return an exit code
+    that is 0 where both are. What the second says stands in the file `said` meanwhile and is shown at the end.
+    """
+    if len(commands) < 2 or not workers():
+        return max([call(python, *command) for command in commands], default=0)
+    with open(said, "w+", encoding="utf-8", errors="replace") as file:
+        second = subprocess.Popen([str(python), *commands[1]], cwd=ROOT, env=environment(python), stdout=file)
+        try:
+            codes = [call(python, *commands[0]), second.wait()]
+        finally:
+            stop(second)
+        file.seek(0)
+        print(file.read(), end="", flush=True)
+    return max(codes, key=abs)
+
+
+def groups():
+    """The notebooks that `test` runs, in order, as one or two lists: chapters 0 to 3, each of which reads what the one
+    before made, and the companions; with the solutions of each.
+    """
+    found = sorted((path for path in NOTEBOOKS.rglob("*.ipynb") if runs_here(path)), key=lambda path: path.name)
+    parts = [[path for path in found if (path.name < "04") == first] for first in (True, False)]
+    return [[path.relative_to(ROOT).as_posix() for path in part] for part in parts if part]
+
+
+def runs_here(notebook):
+    """Not a copy of Jupyter's own, and not a Korean chapter, which has the code of the English one."""
+    return not {".ipynb_checkpoints", "ko"} & set(notebook.parts)
 
 
 def lab(arguments, here=False):

@@ -365,6 +365,20 @@ def test_no_notebook_at_all_fails_the_tests(place, monkeypatch):
     assert workbook.main(["test"]) == 1
 
 
+def test_chapters_and_companions_run_side_by_side_and_no_korean_copy_does(place, monkeypatch, capsys):
+    for name in ("04_third.ipynb", "solutions/01_solutions.ipynb", "ko/01_first.ipynb"):
+        (place / "notebooks" / name).parent.mkdir(exist_ok=True)
+        (place / "notebooks" / name).write_text("{}")
+    first, second = workbook.groups()
+    assert [Path(name).name for name in first] == ["01_first.ipynb", "01_solutions.ipynb", "02_second.ipynb"]
+    assert second == ["notebooks/04_third.ipynb"]
+    monkeypatch.setattr(workbook, "workers", lambda: ["-n", "2"])
+    commands = [["-c", "import sys; sys.exit(0)"], ["-c", "import sys; print('second says'); sys.exit(4)"]]
+    assert workbook.side_by_side(sys.executable, commands, place / "said.txt") == 4
+    assert capsys.readouterr().out == "second says\n"
+    assert workbook.side_by_side(sys.executable, commands[:1], place / "said.txt") == 0
+
+
 def test_a_finding_of_ruff_fails_before_any_test_runs(place, monkeypatch, capsys):
     called = []
     monkeypatch.setattr(workbook, "set_up", lambda here: "python")
