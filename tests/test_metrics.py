@@ -369,3 +369,25 @@ def test_odd_waves_give_a_number_nan_or_a_sentence(metric, wave):
 @pytest.mark.parametrize("loudness", [1e-4, 1.0, 1e4])
 def test_pesq_does_not_hear_the_level(est, ref, loudness):
     assert metrics.pesq_wb(loudness * est, ref) == pytest.approx(metrics.pesq_wb(est, ref), abs=1e-3)
+
+
+def test_an_interval_over_people_is_as_wide_as_they_differ():
+    people = ["a"] * 10 + ["b"] * 10
+    values = [0.0] * 10 + [10.0] * 10
+    assert metrics.people_interval(values, people) == (5.0, 0.0, 10.0)  # a quarter of the draws is one of them twice
+    _, low, high = metrics.people_interval([0.0, 10.0] * 10, people)
+    assert low == high == 5.0
+    with pytest.raises(ValueError, match="a name a value"):
+        metrics.people_interval(values, people[:3])
+
+
+def test_paired_tests_say_the_interval_over_people_where_they_are_known():
+    rng = np.random.default_rng(0)
+    people, base = np.repeat(list("abcd"), 10), rng.standard_normal(40)
+    gain = np.repeat([0.0, 0.0, 4.0, 4.0], 10)
+    rows = [{"system": "a", "index": k, "speaker": people[k], "si_sdr": base[k] + gain[k]} for k in range(40)]
+    rows += [{"system": "b", "index": k, "speaker": people[k], "si_sdr": base[k]} for k in range(40)]
+    row = scores.paired(pd.DataFrame(rows), [("a", "b")]).iloc[0]
+    assert row["effect"] == pytest.approx(2.0) and row["people_high"] - row["people_low"] > row["high"] - row["low"]
+    without = scores.paired(pd.DataFrame(rows).drop(columns="speaker"), [("a", "b")])
+    assert "people_low" not in without

@@ -254,7 +254,8 @@ def paired(table, pairs, columns=("si_sdr", "sdr", "pesq", "estoi", "ovrl", "sim
     """Paired tests between systems: a row a pair and metric, `system, against, metric, samples, effect, low, high, p`.
 
     pairs: `(system, other)`; effect: the mean of the first minus the second over the samples that have both, with its
-    95 % interval.
+    95 % interval. Where the table tells the `speaker` of each sample there are `people_low` and `people_high` as well:
+    the interval when people are drawn anew (`metrics.people_interval`).
     """
     rows = []
     for system, other in pairs:
@@ -263,16 +264,11 @@ def paired(table, pairs, columns=("si_sdr", "sdr", "pesq", "estoi", "ovrl", "sim
             values = pd.concat([part[column] for part in both], axis=1).dropna()
             if len(values):
                 test = metrics.paired_test(values.iloc[:, 0], values.iloc[:, 1], seed)
-                rows.append(
-                    {
-                        "system": system,
-                        "against": other,
-                        "metric": column,
-                        "samples": test.samples,
-                        "effect": test.effect,
-                        "low": test.low,
-                        "high": test.high,
-                        "p": test.p,
-                    }
-                )
+                row = {"system": system, "against": other, "metric": column, "samples": test.samples}
+                row |= {"effect": test.effect, "low": test.low, "high": test.high}
+                people = both[0]["speaker"].reindex(values.index) if "speaker" in table else pd.Series(dtype=object)
+                if people.nunique() > 1:
+                    change = (values.iloc[:, 0] - values.iloc[:, 1]).to_numpy()
+                    _, row["people_low"], row["people_high"] = metrics.people_interval(change, people, seed)
+                rows.append({**row, "p": test.p})
     return pd.DataFrame(rows)

@@ -19,7 +19,14 @@ import torch
 
 from lib import audio
 from lib.metrics import apart
-from lib.metrics.statistics import Interval, PairedTest, bootstrap_interval, paired_test, shares
+from lib.metrics.statistics import (
+    Interval,
+    PairedTest,
+    bootstrap_interval,
+    paired_test,
+    people_interval,
+    shares,
+)
 
 __all__ = [
     "Interval",
@@ -28,6 +35,7 @@ __all__ = [
     "dnsmos",
     "estoi",
     "paired_test",
+    "people_interval",
     "pesq_wb",
     "sdr",
     "sdri",

@@ -49,6 +49,24 @@ def bootstrap_interval(values, seed=0, level=0.95, draws=5000):
     return Interval(float(values.mean()), float(low), float(high))
 
 
+def people_interval(values, people, seed=0, level=0.95, draws=5000):
+    """`Interval` of the mean of `values` when the people whom they belong to are drawn anew, each with all of theirs.
+
+    people: a name a value. Mixtures of one person are alike, so this says what the mean would be on other *people*, and
+    is mostly wider than `bootstrap_interval`. Raises ValueError for NaN, no values, or unequal lengths. Source: the
+    cluster bootstrap, Davison and Hinkley, 1997, section 3.8.
+    """
+    values = _values(values)
+    names, which = np.unique(np.asarray(people), return_inverse=True)
+    if len(which) != len(values):
+        raise ValueError(f"a name a value is needed; got {len(values)} values and {len(which)} names.")
+    totals, counts = np.bincount(which, values), np.bincount(which)
+    picks = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
+    means = totals[picks].sum(1) / counts[picks].sum(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
 def paired_test(a, b, seed=0, level=0.95):
     """Wilcoxon's signed-rank test of `a` against `b`, the same samples in the same order: is the difference more than
     chance?

@@ -12,7 +12,7 @@ from lib import audio
 from lib.data import voices as sources
 from lib.evaluation import failures
 from lib.evaluation.verification import eer
-from lib.metrics import bootstrap_interval, si_sdri, similarity
+from lib.metrics import bootstrap_interval, people_interval, si_sdri, similarity
 from lib.models.chunks import SPEEDS
 from lib.models.convoifilter import ConVoiFilter
 from lib.pretraining import silero
@@ -35,16 +35,6 @@ def mixtures(voices, items, seed, **condition):
     )
 
 
-def over_people(values, people, seed=0, level=0.95, draws=5000):
-    """`(low, high)` of the mean of `values` when the people whom they belong to are drawn anew, each with all of theirs
-    (cluster bootstrap).
-    """
-    names, which = np.unique(people, return_inverse=True)
-    totals, counts = np.bincount(which, values), np.bincount(which)
-    picks = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
-    return tuple(np.quantile(totals[picks].sum(1) / counts[picks].sum(1), [(1 - level) / 2, (1 + level) / 2]))
-
-
 def score(folder, voices, music=(), items=300, seed=99, split="Test", speeds=(1.0,)):
     """SI-SDRi in dB of the model in `folder` on the speakers of `split`, `speeds` as in `ConVoiFilter.extract`: a
     DataFrame, a row a condition.
@@ -61,7 +51,7 @@ def score(folder, voices, music=(), items=300, seed=99, split="Test", speeds=(1.
             gains.append(float(si_sdri(est, item["target"], item["mix"])))
         gains = np.array(gains)
         mean, low, high = bootstrap_interval(gains)
-        people_low, people_high = over_people(gains, targets)
+        _, people_low, people_high = people_interval(gains, targets)
         rows.append(
             {
                 "condition": name,

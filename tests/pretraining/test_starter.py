@@ -225,13 +225,6 @@ def test_variants_differ_from_the_starter_in_what_they_say(small):
     assert not any(p.requires_grad for p in same.model.xvector_model.parameters())
 
 
-def test_interval_over_people_is_as_wide_as_they_differ():
-    values, people = [0.0] * 10 + [10.0] * 10, ["a"] * 10 + ["b"] * 10
-    assert scores.over_people(values, people) == (0.0, 10.0)  # a quarter of the draws is one of them twice
-    low, high = scores.over_people([0.0, 10.0] * 10, people)
-    assert (low, high) == (5.0, 5.0)
-
-
 @pytest.mark.parametrize(
     "split, people", [("Val", {"val0", "val1", "val2"}), ("Silero", {f"n-train{k}" for k in range(3)})]
 )
