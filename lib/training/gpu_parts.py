@@ -9,7 +9,7 @@ import torch
 
 from lib import runs
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.training import freezing, measuring, trainer
+from lib.training import freezing, measuring, record as records
 from lib.training.fit import fit
 
 SMALL = dict(
@@ -168,7 +168,7 @@ def inference(report, device, small, folder):
 def resume(report, device, small, folder):
     """A run that broke off in its second epoch goes on to what it would have been, dropout and all."""
     histories = []
-    usual, trainer.FIRST_SAVE = trainer.FIRST_SAVE, 0.0
+    usual, records.FIRST_SAVE = records.FIRST_SAVE, 0.0
     try:
         for name in ("whole", "broken"):
             model = _model(SMALL if not small else TINY, seed=4)
@@ -182,7 +182,7 @@ def resume(report, device, small, folder):
                     report.same("a checkpoint is there", str(runs.last_checkpoint(folder / name) is not None), "True")
             histories.append(fit(model, *given, resume=name == "broken", **how))
     finally:
-        trainer.FIRST_SAVE = usual
+        records.FIRST_SAVE = usual
     one, two = (torch.tensor(history["val_loss"].to_numpy()) for history in histories)
     report.found("validation loss, resumed against whole", _apart(two, one), most=1e-5)
 
