@@ -4,8 +4,8 @@
     ENROLLMENT  one or more clips in which the wanted person speaks alone, 3 s or more altogether
 
 The voice is written at 16 kHz, mono, block by block, so that hours need no more memory than minutes. Beside it come a
-timeline of where the person was heard, as `.rttm` and as `.png` (`lib.evaluation.presence`); where nothing says that
-they are there, the voice is silent (`lib.evaluation.gate`). Waves are float32
+timeline of where the person was heard, as `.rttm` and as `.png` (`lib.evaluation.presence`); where others alone are
+heard, the voice is silent (`lib.evaluation.gate`). Waves are float32
 `(samples,)` in [-1, 1].
 """
 
@@ -131,7 +131,8 @@ def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progres
     """Write the person of the enrollment `wanted` `(samples,)` in the file `mix` to `out` (wav or flac).
 
     timeline: whether to judge where the person is and to write `.rttm` and `.png` beside `out`. gated: whether to
-    silence what is not the person (`lib.evaluation.gate`), which needs the timeline. Returns the `Presence`, without a
+    silence what is not the person (`lib.evaluation.gate`) in a recording in which they seem to be, which needs the
+    timeline. Returns the `Presence`, without a
     timeline None. Raises `AudioError` and ValueError, one sentence each.
     """
     out, device, workers = Path(out), next(model.parameters()).device, 1
@@ -152,8 +153,9 @@ def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progres
                 raise audio.AudioError(f"{mix}: the file holds no audio samples. Copy or record it again.")
     if presence:
         presence.hear(np.zeros(0, np.float32), np.zeros(0, np.float32), last=True)
-        if gated:
-            _silence(out, gate.gains(presence), seconds)
+        frames = gate.gains(presence)
+        if gated and presence.there and frames.any():  # else nothing is sure, and what came out is kept
+            _silence(out, frames, seconds)
     if file.clipped:
         print(f"Note: {file.clipped} samples were over full scale and are cut off.", file=sys.stderr)
     if presence:

@@ -183,35 +183,46 @@ def absent(model, dataset, enrolled_by, known=None, progress=True):
     return pd.DataFrame(rows), waves
 
 
-def behind_the_gate(asked, waves, dataset, enrolled_by):
-    """The table `asked` of `absent` once more, with the levels of the estimates `waves` behind `lib.evaluation.gate`.
-
-    Returns (DataFrame, dict (index, case) -> wave).
+def behind_the_gate(asked, waves, dataset, enrolled_by, found):
+    """The table `asked` of `absent` once more, with the levels of the estimates `waves` behind the gate `found`
+    (`lib.evaluation.gate`), which may silence whole answers. Returns (DataFrame, dict (index, case) -> wave).
     """
     table, through = asked.copy(), {}
-    place_of = {dataset[place]["index"]: place for place in range(len(dataset))}
-    for row, (index, case) in enumerate(zip(asked["index"], asked["case"])):
-        place = place_of[index]
-        item, known = dataset[place], dataset[place if case == "present" else enrolled_by[place]]["enrollment"]
-        est = waves[index, case]
-        wave = through[index, case] = gate.gated(est, item["mix"].numpy(), known.numpy())[0]
+    for row, (key, est, mix, known, _) in zip(asked.index, _answers(asked, waves, dataset, enrolled_by)):
+        wave = through[key] = gate.gated(est, mix, known, found, whole=True)[0]
         fainter = float(audio.rms_db(est) - audio.rms_db(wave))
-        table.loc[table.index[row], ["level_db", "fainter_db"]] += np.array([-fainter, fainter])
+        table.loc[row, ["level_db", "fainter_db"]] += np.array([-fainter, fainter])
     return table, through
 
 
-def silence(asked):
+def gate_of(asked, waves, dataset, enrolled_by):
+    """The `gate.Gate` of a place: calibrated on what `absent` returned of its Val mixtures."""
+    return gate.calibrate(answer[1:] for answer in _answers(asked, waves, dataset, enrolled_by))
+
+
+def _answers(asked, waves, dataset, enrolled_by):
+    """`((index, case), est, mix, enrollment, there)` of each row of `asked`."""
+    place_of = {dataset[place]["index"]: place for place in range(len(dataset))}
+    for index, case in zip(asked["index"], asked["case"]):
+        place = place_of[index]
+        known = dataset[place if case == "present" else enrolled_by[place]]["enrollment"]
+        yield (index, case), waves[index, case], dataset[place]["mix"].numpy(), known.numpy(), case == "present"
+
+
+def silence(asked, usual=None):
     """What a table of `absent` says, a dict: `silent`, the share of absent people who got silence (20 dB or more under
-    the mixture); `too_faint`, the share of present ones 15 dB or more under their reference; for `level_db` and
+    the mixture); `too_faint`, the share of present ones 15 dB or more fainter beside their reference than half of them
+    are (a device changes the level of all); for `level_db` and
     `similarity` <column>_auc, how often a present one has more of it than an absent one, and <column>_eer, the share of
     errors where both kinds are equal.
     """
     there, gone = (asked[asked["case"] == case] for case in ("present", "absent"))
+    usual = there["fainter_db"].median() if usual is None else usual
     row = {
         "absent": len(gone),
         "silent": float((gone["level_db"] <= SILENT_DB).mean()),
         "present": len(there),
-        "too_faint": float((there["fainter_db"] >= DROP_DB).mean()),
+        "too_faint": float((there["fainter_db"] - max(0.0, usual) >= DROP_DB).mean()),
     }
     for column in ("level_db", "similarity"):
         row[f"{column}_auc"] = separability(gone[column], there[column])

@@ -2,31 +2,51 @@
 
 An extractor asked for somebody who is silent gives somebody else, or (where it was taught silence) next to nothing. A
 window of 1.6 s is let through where similarity and level together say that the person is there: the cosine of estimate
-and enrollment, plus a little for every dB by which the estimate is not fainter than the mixture. The threshold is the
-one that loses 5 % of present speech on Val people (`python -m lib.evaluation.thresholds`). Waves are float32
-`(samples,)` at 16 kHz.
+and enrollment, plus a little for every dB by which the estimate is not fainter than the mixture. `STUDIO` loses 5 % of
+present speech of Val people in close, clean recordings (`python -m lib.evaluation.thresholds`). A room and a cheap
+microphone change a voice so much that it loses nearly all there: `calibrate` finds the gate of a place on its Val
+mixtures, and a recording in which nothing at all would pass is left as it is. Waves are float32 `(samples,)` at 16 kHz.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from lib.evaluation.presence import FRAME, SR, WINDOW, Presence, stretches, without_short
 
-WEIGHT = 0.01  # of one dB of level beside the cosine
-LOWEST_DB = -30.0  # fainter than this counts as this
-THRESHOLD = 0.64  # evidence from which on a window is let through
+
+class Gate(NamedTuple):
+    """weight: of one dB of level beside the cosine. threshold: evidence from which on a window is let through."""
+
+    weight: float
+    threshold: float
+
+
+STUDIO = Gate(0.01, 0.64)
+WEIGHTS = (0.0, 0.003, 0.01, 0.02, 0.04)  # that `calibrate` tries
+LOWEST_DB = -40.0  # fainter than this counts as this
 SHORTEST = 5  # frames of 0.1 s: a shorter opening or closing of the gate is none
+LOST = 0.05  # share of windows with the person's speech that a gate may lose on Val
 
 
-def evidence(similarities, levels):
+def evidence(similarities, levels, weight=STUDIO.weight):
     """How much says that the person is in each window, `(windows,)`, of cosines and levels in dB over the mixture."""
-    return np.asarray(similarities) + WEIGHT * np.clip(levels, LOWEST_DB, 0.0)
+    return np.asarray(similarities) + weight * np.clip(levels, LOWEST_DB, 0.0)
 
 
-def gains(presence):
+def heard(est, mix, enrollment):
+    """The `Presence` of a whole estimate."""
+    presence = Presence(enrollment)
+    presence.hear(np.asarray(mix, np.float32), np.asarray(est, np.float32))
+    presence.hear(np.zeros(0, np.float32), np.zeros(0, np.float32), last=True)
+    return presence
+
+
+def gains(presence, gate=STUDIO):
     """What to multiply each frame of 0.1 s with, `(frames,)` of 0 and 1."""
-    found = evidence(presence.similarities, presence.levels)
+    found = evidence(presence.similarities, presence.levels, gate.weight)
     centres = (np.arange(len(found)) * presence.hop + WINDOW / 2) / FRAME
-    there = np.interp(np.arange(len(presence.est_db)) + 0.5, centres, found) >= THRESHOLD
+    there = np.interp(np.arange(len(presence.est_db)) + 0.5, centres, found) >= gate.threshold
     return without_short(~without_short(~there, SHORTEST), SHORTEST).astype(np.float32)
 
 
@@ -38,12 +58,34 @@ def apply(wave, frames, first=0):
     return (wave * np.interp(at, np.arange(len(frames)), frames)).astype(np.float32)
 
 
-def gated(est, mix, enrollment):
+def gated(est, mix, enrollment, gate=STUDIO, whole=False):
     """`(wave, turns)`: the estimate `est` with silence where the person of `enrollment` is not, and where it was let
     through, `(start, end)` in seconds.
+
+    whole: silence also a recording in which nothing passes; else that one is left as it is, with no turns.
     """
-    presence = Presence(enrollment)
-    presence.hear(np.asarray(mix, np.float32), np.asarray(est, np.float32))
-    presence.hear(np.zeros(0, np.float32), np.zeros(0, np.float32), last=True)
-    frames = gains(presence)
+    frames = gains(heard(est, mix, enrollment), gate)
+    if not whole and not frames.any():
+        return np.asarray(est, np.float32), []
     return apply(est, frames), [(start * FRAME / SR, end * FRAME / SR) for start, end in stretches(frames > 0)]
+
+
+def calibrate(answers, lost=LOST):
+    """The `Gate` that loses the share `lost` of the windows of those who are there, and of those tried the one that
+    silences most of those who are not.
+
+    answers: `(est, mix, enrollment, there)` each, of people who speak all the time or not at all. Raises ValueError
+    where either kind is missing.
+    """
+    windows = {True: [], False: []}
+    for est, mix, enrollment, there in answers:
+        presence = heard(est, mix, enrollment)
+        windows[bool(there)].append((presence.similarities, presence.levels))
+    if not windows[True] or not windows[False]:
+        raise ValueError("a gate is calibrated on answers about people who are there and about people who are not.")
+    tried = []
+    for weight in WEIGHTS:
+        threshold = np.quantile(np.concatenate([evidence(*one, weight) for one in windows[True]]), lost)
+        silenced = np.mean([evidence(*one, weight).max() < threshold for one in windows[False]])
+        tried.append((silenced, Gate(weight, float(threshold))))
+    return max(tried, key=lambda one: one[0])[1]

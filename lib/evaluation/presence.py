@@ -141,7 +141,8 @@ def verdict(presence):
     if not presence.there:
         return (
             "The enrolled person seems not to be in this recording: no stretch of what came out resembles the"
-            f" enrollment enough (similarity {presence.best:.2f}, from {SOMEWHERE:.2f} on it counts)."
+            f" enrollment enough (similarity {presence.best:.2f}, from {SOMEWHERE:.2f} on it counts). A cheap or"
+            " distant microphone lowers it too: listen before you believe it."
         )
     turns = presence.turns()
     heard = sum(end - start for start, end in turns)

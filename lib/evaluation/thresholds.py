@@ -22,7 +22,6 @@ from lib.evaluation.presence import FALL, FRAME, HOP, SOMEWHERE, WINDOW, Presenc
 
 OUT = "results/extract_thresholds.csv"
 ENROLLED, SECONDS = 5.0, 60.0  # of an enrollment, of a talk
-LOST = 0.05  # share of windows with the person's speech that the gate may lose on Val
 SPEAKS_DB = -50.0  # dBFS: a frame of a voice over this is speech
 
 
@@ -173,11 +172,11 @@ def _of_gate(windows, split):
         "yes": len(yes),
         "no": len(no),
         "eer": verification.eer(np.concatenate([yes, no]), np.r_[np.ones(len(yes)), np.zeros(len(no))])[0],
-        "eer_threshold": float(np.quantile(yes, LOST)),
+        "eer_threshold": float(np.quantile(yes, gate.LOST)),
         "lowest_yes": float(yes.min()),
-        "threshold_used": gate.THRESHOLD,
-        "missed": float((yes < gate.THRESHOLD).mean()),
-        "false_alarms": float((no >= gate.THRESHOLD).mean()),
+        "threshold_used": gate.STUDIO.threshold,
+        "missed": float((yes < gate.STUDIO.threshold).mean()),
+        "false_alarms": float((no >= gate.STUDIO.threshold).mean()),
     }
 
 

@@ -18,13 +18,12 @@ def presence_of(similarities, levels, seconds):
     )
 
 
-def test_similarity_and_level_decide_together(monkeypatch):
-    monkeypatch.setattr(gate, "THRESHOLD", 0.6)
-    monkeypatch.setattr(gate, "WEIGHT", 0.01)
-    np.testing.assert_allclose(gate.evidence([0.9, 0.9, 0.5], [0.0, -90.0, 6.0]), [0.9, 0.6, 0.5])
-    frames = gate.gains(presence_of([0.9] * 5 + [0.3] * 5, [0.0] * 10, 10))
+def test_similarity_and_level_decide_together():
+    found = gate.Gate(0.01, 0.6)
+    np.testing.assert_allclose(gate.evidence([0.9, 0.9, 0.5], [0.0, -90.0, 6.0], 0.01), [0.9, 0.5, 0.5])
+    frames = gate.gains(presence_of([0.9] * 5 + [0.3] * 5, [0.0] * 10, 10), found)
     assert frames[:30].all() and not frames[60:].any() and set(frames) == {0.0, 1.0}
-    assert not gate.gains(presence_of([0.62] * 5, [-25.0] * 5, 5)).any()  # like the person, but next to nothing
+    assert not gate.gains(presence_of([0.62] * 5, [-25.0] * 5, 5), found).any()  # like the person, but next to nothing
 
 
 def test_a_wave_is_silenced_with_ramps_and_in_blocks_as_in_one():
@@ -63,5 +62,11 @@ def test_somebody_else_is_silenced_and_the_person_is_not(monkeypatch):
     low, high = (0.1 * np.fft.irfft(part).astype(np.float32) for part in (low, high))
     wave, turns = gate.gated(low, low, low[: 2 * SR])
     assert turns == [(0.0, pytest.approx(seconds))] and np.array_equal(wave, low)
-    wave, turns = gate.gated(high, high, low[: 2 * SR])
+    wave, turns = gate.gated(high, high, low[: 2 * SR], whole=True)
     assert turns == [] and not wave.any()
+    wave, turns = gate.gated(high, high, low[: 2 * SR])  # nothing is sure: what came out is kept
+    assert turns == [] and np.array_equal(wave, high)
+    found = gate.calibrate([(low, low, low[: 2 * SR], True), (high, high, low[: 2 * SR], False)])
+    assert gate.gated(low, low, low[: 2 * SR], found)[1] and not gate.gated(high, high, low[: 2 * SR], found)[1]
+    with pytest.raises(ValueError, match="who are not"):
+        gate.calibrate([(low, low, low[: 2 * SR], True)])
