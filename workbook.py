@@ -527,7 +527,7 @@ def export(python, out):
         done = subprocess.run(
             [str(python), "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", *OFFLINE, *notebooks],
             cwd=NOTEBOOKS,
-            env=environment(python, PYTHONPATH=str(ROOT)),
+            env=environment(python, PYTHONPATH=str(Path(__file__).resolve().parent)),  # for `lib.listening`
             capture_output=True,
             text=True,
         )
