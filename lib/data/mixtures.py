@@ -162,9 +162,9 @@ def make_settings(place=None, **settings):
     if place is not None:
         try:
             place = places.open_place(place)
+            settings = {**places.mixture_settings(place, **settings), "place": place}
         except places.PlaceError as error:
             raise MixtureError(str(error)) from error
-        settings = {**places.mixture_settings(place), **settings, "place": place}
     return MixtureSettings(**settings)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy import signal
 
-from lib.data import cache_dir, rooms
+from lib.data import cache_dir, real_sounds, rooms
 from lib.data.devices import SR, Device
 from lib.data.responses import ResponseError, read_responses
 from lib.runs import place as project_path
@@ -40,7 +40,8 @@ class PlaceError(ValueError):
 class Place:
     """A place.
 
-    `mixtures`: settings of `lib.data.mixtures.MixtureSettings` that it brings; those given win over them.
+    `mixtures`: settings of `lib.data.mixtures.MixtureSettings` that it brings; those given win over them. `recording`
+    among them names one of `lib.data.real_sounds.SOUNDS`, which takes the place of `noise_folder`.
     """
 
     name: str = "office"
@@ -129,7 +130,16 @@ NAMED = {
         target_distance=(0.4, 0.9),
         other_distance=(1.2, 3.5),
         device=Device(curve=((0, -40), (100, -20), (200, 0), (1500, 0), (2800, 6), (4000, 2), (7000, -6), (8000, -25))),
-        mixtures=dict(interferers=(1, 2), sir_db=(0.0, 8.0), snr_db=(0.0, 8.0), background_share=1.0, babble_share=1.0),
+        mixtures=dict(
+            interferers=(1, 2), sir_db=(0.0, 8.0), snr_db=(0.0, 8.0), background_share=1.0, recording="crowd"
+        ),
+    ),
+    "open_plan": Place(  # the office, with the sound of a real one instead of a fan
+        "open_plan",
+        device=CHEAP,
+        mixtures=dict(
+            interferers=(1, 2), sir_db=(0.0, 6.0), snr_db=(3.0, 12.0), background_share=1.0, recording="office"
+        ),
     ),
     "phone": Place(
         "phone",
@@ -220,16 +230,36 @@ def responses_of(folder):
         raise PlaceError(str(error)) from error
 
 
-def mixture_settings(place):
-    """The settings of mixtures that a place brings: its own, with every other kind of background off, and its
-    folder.
+def mixture_settings(place, **given):
+    """The settings of mixtures that a place brings: its own, with every other kind of background off, its folder or
+    recording, and over them those `given`.
+
+    Raises `PlaceError` where its recording cannot be had and nothing stands for it.
     """
     told = dict(place.mixtures)
+    recording = told.pop("recording", "")
     if told.get("background_share"):
         told = {**dict(babble_share=0.0, music_share=0.0, noise_share=0.0, folder_share=0.0, fan_share=0.0), **told}
     if place.folder:
         told["noise_folder"] = str(Path(place.folder) / "noise")
-    return told
+    if recording:
+        told["folder_share"] = 1.0
+        wanted = {**told, **given}
+        if "noise_folder" not in given and wanted["background_share"] and wanted["folder_share"]:
+            told |= _recorded(place.name, recording)
+    return {**told, **given}
+
+
+def _recorded(place, name):
+    """The settings that bring the recording `name` to the mixtures, or what stands for it, which is said."""
+    try:
+        return dict(noise_folder=str(real_sounds.folder(name)))
+    except real_sounds.SoundError as error:
+        instead = real_sounds.SOUNDS[name].instead
+        if not instead:
+            raise PlaceError(f"{place}: {error} Take another place, such as office.") from error
+        print(f"{place}: {instead} instead of a recording: {error}")
+        return {"folder_share": 0.0, f"{instead}_share": 1.0}
 
 
 # --- seats and their responses
