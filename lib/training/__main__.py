@@ -12,7 +12,10 @@ import os
 from pathlib import Path
 
 from lib import runs
+from lib.data import voices
 from lib.data.dataset import collate, part
+from lib.data.fresh import FreshMixtures
+from lib.data.splits import split_by_speaker
 from lib.training import freezing, strategies
 from lib.training.equaliser import fit_equaliser
 from lib.training.fit import fit
@@ -41,12 +44,13 @@ def train_as(settings_file, out=None, resume=False, **changes):
     folder = runs.place(notes["dataset"])
     train, val = (part(folder, split, notes.get(f"{split.lower()}_items")) for split in ("Train", "Val"))
     model = fit_equaliser(model, train) if notes.get("equalise") else model
+    out = Path(out or Path(settings_file).parent)
+    if told := notes.get("fresh"):  # new mixtures in each epoch: the voices that the folder was made of
+        train = FreshMixtures(split_by_speaker(voices.load(**told)), folder, len(train), out / "mixtures.jsonl")
     strategy = notes["strategy"]
     strategies.freeze_as(model, strategy) if isinstance(strategy, str) else freezing.freeze(model, **strategy)
     settings = {**record["settings"], **changes}
-    return fit(
-        model, train, val, out or Path(settings_file).parent, resume=resume, collate=collate, notes=notes, **settings
-    )
+    return fit(model, train, val, out, resume=resume, collate=collate, notes=notes, **settings)
 
 
 def value(text):

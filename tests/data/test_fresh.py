@@ -12,6 +12,7 @@ from lib.data.dataset import collate, open_dataset
 from lib.data.fresh import FreshMixtures
 from lib.data.mixtures import MixtureError
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+from lib.training import __main__ as elsewhere
 from lib.training.fit import fit
 
 SETTINGS = dict(train=6, val=2, test=0, segment_seconds=1.0, enrollment_seconds=(1.0, 1.5), absent_share=0.2)
@@ -62,3 +63,18 @@ def test_what_was_not_built_here_or_of_other_voices_is_said(built, tmp_path):
         FreshMixtures(voices, tmp_path)
     with pytest.raises(MixtureError, match="other voices"):
         FreshMixtures(voices.iloc[1:], folder)
+
+
+def test_a_run_that_heard_new_mixtures_can_be_made_again_from_its_settings(built, tmp_path, monkeypatch):
+    voices, folder = built
+    sizes = dict(adim=32, aheads=2, layers=1, linear_units=32, xvector_channels=16, xvector_pool=24, enh_chunk_size=1)
+    torch.manual_seed(0)
+    ConVoiFilter(ConVoiFilterConfig(**sizes)).save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(elsewhere.voices, "load", lambda source, root: voices)
+    notes = dict(pretrained=str(tmp_path / "model"), dataset=str(folder), strategy="head only", train_items=4)
+    notes |= dict(val_items=None, fresh=dict(source="auto", root=None))
+    settings = dict(epochs=2, batch_size=2, device="cpu", progress="none")
+    (tmp_path / "settings.json").write_text(json.dumps(dict(settings=settings, notes=notes)))
+    elsewhere.train_as(tmp_path / "settings.json", tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "mixtures.jsonl").read_text().splitlines()]
+    assert {row["index"] for row in rows} >= set(range(1, 9))
