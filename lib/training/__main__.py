@@ -12,10 +12,7 @@ import os
 from pathlib import Path
 
 from lib import runs
-from lib.data import voices
 from lib.data.dataset import collate, part
-from lib.data.fresh import FreshMixtures
-from lib.data.splits import split_by_speaker
 from lib.training import freezing, strategies
 from lib.training.equaliser import fit_equaliser
 from lib.training.fit import fit
@@ -46,6 +43,10 @@ def train_as(settings_file, out=None, resume=False, **changes):
     model = fit_equaliser(model, train) if notes.get("equalise") else model
     out = Path(out or Path(settings_file).parent)
     if told := notes.get("fresh"):  # new mixtures in each epoch: the voices that the folder was made of
+        from lib.data import voices  # these need more than a bare machine has
+        from lib.data.fresh import FreshMixtures
+        from lib.data.splits import split_by_speaker
+
         train = FreshMixtures(split_by_speaker(voices.load(**told)), folder, len(train), out / "mixtures.jsonl")
     strategy = notes["strategy"]
     strategies.freeze_as(model, strategy) if isinstance(strategy, str) else freezing.freeze(model, **strategy)

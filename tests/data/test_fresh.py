@@ -70,7 +70,7 @@ def test_a_run_that_heard_new_mixtures_can_be_made_again_from_its_settings(built
     sizes = dict(adim=32, aheads=2, layers=1, linear_units=32, xvector_channels=16, xvector_pool=24, enh_chunk_size=1)
     torch.manual_seed(0)
     ConVoiFilter(ConVoiFilterConfig(**sizes)).save_pretrained(tmp_path / "model")
-    monkeypatch.setattr(elsewhere.voices, "load", lambda source, root: voices)
+    monkeypatch.setattr("lib.data.voices.load", lambda source, root: voices)
     notes = dict(pretrained=str(tmp_path / "model"), dataset=str(folder), strategy="head only", train_items=4)
     notes |= dict(val_items=None, fresh=dict(source="auto", root=None))
     settings = dict(epochs=2, batch_size=2, device="cpu", progress="none")

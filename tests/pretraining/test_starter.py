@@ -234,6 +234,7 @@ def test_scores_are_of_whom_they_are_asked_for(small, monkeypatch, split, people
     heard = []
     monkeypatch.setattr(scores, "Teacher", lambda: None)
     monkeypatch.setattr(scores, "tell_apart", lambda _, voices: heard.append(set(voices.speaker)) or 0.1)
+    monkeypatch.setattr(scores, "silence", lambda *_, **__: {"silent": 0.5})
     speeds = []
     monkeypatch.setattr(
         scores,
