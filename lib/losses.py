@@ -3,6 +3,7 @@
 import torch
 
 ABSENT = 0.3  # weight of the level of an answer that should be silence, beside SI-SNR; both in dB
+SILENT_DB = -20.0  # an estimate so far under the mixture is silence
 SILENT = 1e-10  # mean power, -100 dBFS: a target fainter than this is nobody
 WINDOWS = (256, 512, 1024)  # samples at 16 kHz: 16, 32 and 64 ms
 

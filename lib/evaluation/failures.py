@@ -12,11 +12,11 @@ from lib import audio, metrics
 from lib.evaluation import gate
 from lib.evaluation.scores import extract
 from lib.evaluation.verification import eer
+from lib.losses import SILENT_DB
 
 FRAME = 320  # samples: 20 ms
 ACTIVE_DB = 30.0  # a frame counts as speech down to this far under the wave's loud frames
 DROP_DB = 15.0  # speech counts as dropped where the estimate lies this far under the reference
-SILENT_DB = -20.0  # an estimate so far under the mixture is silence
 AUDIBLE_DB = (
     -40.0
 )  # residue further than this under the estimate's own speech is not called musical noise: it is hardly heard

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from lib import runs
+from lib.losses import SILENT_DB
 from lib.metrics import bootstrap_interval
 from lib.runs import place
 from lib.training import freezing, strategies
@@ -26,7 +27,6 @@ from lib.training.settings import Settings
 BEFORE, EQUALISER, RANDOM = "before fine-tuning", "no training: an equaliser", "from random weights"
 STRATEGIES = (*strategies.STRATEGIES, RANDOM)
 DOMAINS = ("val", "test", "source")
-SILENT_DB = -20.0  # an estimate so far under the mixture is silence
 
 
 def source_domain(folder="data/Dataset_source", source="auto", root=None, test=40, val=0):

@@ -9,7 +9,8 @@ import copy
 import pandas as pd
 import torch
 
-from lib.training.comparison import SILENT_DB, score
+from lib.losses import SILENT_DB
+from lib.training.comparison import score
 from lib.training.settings import TrainingError
 
 
