@@ -112,11 +112,11 @@ def main(arguments=None):
 def _picture(table, path):
     """The figure of the steps, where the machine can draw one; else a line says what is missing."""
     try:
-        from lib import plots
+        from lib.training import views
     except ModuleNotFoundError as error:
         print(f"No picture, as the package {error.name} is not installed.")
         return
-    plots.speed(table).savefig(path)
+    views.speed(table).savefig(path)
 
 
 if __name__ == "__main__":
