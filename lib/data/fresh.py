@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lib.data import manifest, mixtures, recipes
+from lib.data import manifest, mixtures, recipes, rendering
 from lib.data.pools import MixtureError, make_pools
 
 ROUNDS = 10  # a mixture that cannot be made is replaced by one of the next round, so many times
@@ -68,7 +68,7 @@ class FreshMixtures(torch.utils.data.Dataset):
             recipe = recipes.draw(self.settings, self.pools, self.library, "Train", index)
         except recipes.NotEnough:
             return None
-        parts, facts = recipes.render(recipe, self.library)
+        parts, facts = rendering.render(recipe, self.library)
         if facts["mix_level_db"] < self.settings.skip_below_dbfs:
             return None
         if self.record:

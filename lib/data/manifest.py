@@ -95,7 +95,7 @@ def _json(cell, where):
 
 
 def decode(row):
-    """The recipe of one row of `read_manifest`, as `recipes.render` takes it."""
+    """The recipe of one row of `read_manifest`, as `rendering.render` takes it."""
     recipe = {
         name: None if not isinstance(value, (list, dict)) and pd.isna(value) else value
         for name, value in dict(row).items()

@@ -4,8 +4,8 @@
 
 `Clean` is the target's speech as it sounds in `Mix`; `Target` holds the *enrollment*: the same person in other
 recordings. Everything follows from the settings and one seed, whatever the number of processes. `recipes.py` says what
-goes into one mixture, `dataset.py` reads the result. Waves are float32 `(samples,)` in [-1, 1] at 16 kHz, stored as
-16-bit PCM.
+goes into one mixture, `rendering.py` how it sounds, `dataset.py` reads the result. Waves are float32 `(samples,)` in
+[-1, 1] at 16 kHz, stored as 16-bit PCM.
 """
 
 import json
@@ -22,7 +22,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib import audio
-from lib.data import places, recipes
+from lib.data import places, recipes, rendering
 from lib.data.dataset import DatasetError, check_dataset, collate, open_dataset  # noqa: F401  (one door to import from)
 from lib.data.manifest import COLUMNS, decode, encode, fingerprint, read_manifest
 from lib.data.pools import MixtureError, make_pools
@@ -169,7 +169,7 @@ def make_settings(place=None, **settings):
 
 
 def parts(folder, split, index, roots=None):
-    """Mixture `index` of `split` rebuilt in memory from its manifest row, as `recipes.render` gives its parts: a dict
+    """Mixture `index` of `split` rebuilt in memory from its manifest row, as `rendering.render` gives its parts: a dict
     of float32 `(samples,)` waves as they were before rounding to 16 bits.
 
     `roots`: where the voices and backgrounds lie now, e.g. `{"voices": folder}`, when they have moved since. Raises
@@ -186,7 +186,7 @@ def parts(folder, split, index, roots=None):
     settings = make_settings(**record["settings"])
     recipe = {**decode(row.iloc[0]), "samples": settings.samples, "level_dbfs": settings.level_dbfs}
     library = recipes.Library({**record["roots"], **(roots or {})}, place=settings.place)
-    return recipes.render(recipe, library)[0]
+    return rendering.render(recipe, library)[0]
 
 
 # --- making them
@@ -208,7 +208,7 @@ def _make(split, index):
     settings, folder = _job["settings"], split_folder(_job["building"], split)
     try:
         recipe = recipes.draw(settings, _job["pools"], _job["library"], split, index)
-        made, facts = recipes.render(recipe, _job["library"])
+        made, facts = rendering.render(recipe, _job["library"])
         skipped = "below level" if facts["mix_level_db"] < settings.skip_below_dbfs else ""
     except recipes.NotEnough as error:
         recipe, facts, skipped = {"index": index}, {}, str(error)

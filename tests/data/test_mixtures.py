@@ -13,7 +13,7 @@ import pytest
 from made_voices import SR, make_voices, syllables
 
 from lib import audio
-from lib.data import mixtures, noises, recipes
+from lib.data import mixtures, noises, recipes, rendering
 from lib.data.mixtures import MixtureError, build, parts, read_manifest
 
 HALF_STEP = 0.5 / 32768 + 1e-7
@@ -342,7 +342,7 @@ def test_room_keeps_the_target_and_adds_reverberation(voices, tmp_path):
     manifest = read_manifest(tmp_path / "wet", "Test")
     row = manifest.iloc[0]
     library = recipes.Library({"voices": os.path.commonpath(list(voices["path"]))})
-    dry = recipes.assemble(mixtures.decode(row)["target_pieces"], library, 5 * SR)
+    dry = rendering.assemble(mixtures.decode(row)["target_pieces"], library, 5 * SR)
     wet = parts(tmp_path / "wet", "Test", int(row["index"]))["target"]
     delay = np.argmax(np.correlate(wet[: SR * 2], dry[: SR * 2], "full")) - (2 * SR - 1)
     assert manifest["room"].notna().all() and 0 < delay < 0.05 * SR
