@@ -10,6 +10,8 @@ from lib.data import places, rooms
 from lib.data.devices import Device, own_noise
 from lib.data.recipes import FADE, MADE, SR
 
+LOUDEST = 0.99  # the peak that a mixture may have
+
 
 def assemble(pieces, library, samples, raw=False):
     """`pieces` put in their places in a segment of `samples` samples, faded at their ends; `raw`: without their
@@ -70,11 +72,13 @@ def render(recipe, library):
         sources = [device(wave) if wave.any() else wave for wave in sources]
     sources[-1] = sources[-1] + own_noise(device, np.random.default_rng([recipe["index"], 11]), samples)
     peak = max(np.abs(sum(sources)).max(), np.abs(target).max())
-    scale = np.float32(min(1.0, 0.99 / float(peak)))
+    scale = np.float32(min(1.0, LOUDEST / float(peak)))
     target, (heard, *others, noise) = scale * target, [scale * wave for wave in sources]
     mix = sum(others, heard) + noise
+    if not device.linear:
+        mix, scale, (target, heard, *others, noise) = _through(device, mix, scale, [target, heard, *others, noise])
     parts = dict(
-        mix=mix if device.linear else device(mix),
+        mix=mix,
         target=target,
         heard=heard,
         interferers=others,
@@ -83,6 +87,18 @@ def render(recipe, library):
     )
     raw = assemble(recipe["target_pieces"], library, samples, raw=True)
     return parts, _facts(parts, raw, [g * float(scale) for g in gains], float(scale))
+
+
+def _through(device, mix, scale, parts):
+    """`(mix, scale, parts)` with the mix as `device`, which is not linear, passes it on. A filter's overshoot can pass
+    full scale where what came in did not; then all of it is fainter, from the start.
+    """
+    heard = device(mix)
+    while (peak := np.abs(heard).max()) > 1:
+        fainter = np.float32(0.99 * LOUDEST / peak)
+        mix, scale, parts = fainter * mix, fainter * scale, [fainter * wave for wave in parts]
+        heard = device(mix)
+    return heard, scale, parts
 
 
 def _pause(quiet, samples):

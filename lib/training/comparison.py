@@ -16,7 +16,7 @@ import torch
 
 from lib import runs
 from lib.losses import SILENT_DB
-from lib.metrics import bootstrap_interval
+from lib.metrics import bootstrap_interval, people_interval
 from lib.runs import place
 from lib.training import freezing, strategies
 from lib.training.adapters import merge_adapters
@@ -105,22 +105,26 @@ def compare(
     say=print,
     seeds=(0,),
     equalise=True,
+    people=None,
     **settings,
 ):
     """Fine-tune `start` by each of `strategies`, once a seed, and measure it. Returns `(table, samples)`.
 
     start: the model, left as it is. names: of strategies, out of `STRATEGIES`. sets: domain -> dataset, `val` among
     them. before: the start's scores, where `score` has them already. equalise: every strategy trains behind the
-    equaliser fitted on `train`, so that it learns what is left to learn; else from `start` alone. settings: see
-    `training.Settings`. Each strategy is a run in `out`; its weights are dropped once measured. A `learning_rate` of 0
-    or None is each strategy's own (`lib.training.strategies`). With `resume` those that are done are not done again.
+    equaliser fitted on `train`, so that it learns what is left to learn; else from `start` alone. people: who is
+    asked for in each Test mixture (a Series over its index), where the interval over people is wanted as well.
+    settings: see `training.Settings`. Each strategy is a run in `out`, whose weights are dropped once measured. A
+    `learning_rate` of 0 or None is each strategy's own (`lib.training.strategies`). With `resume` those that are
+    done are not done again.
 
-    table: a row a strategy, after the model before and the one with an equaliser fitted on `train` behind it: strategy,
-    trainable, rate, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri with <domain>_low and _high
-    (95 % bootstrap over mixtures), <domain>_change against before with its paired interval, <domain>_beyond against the
-    equaliser with its paired interval, <domain>_spread: standard deviation of the mean over seeds, <domain>_silent: the
-    share of mixtures whose person is silent to which the answer is (20 dB or more under the mixture), where there are
-    such. samples: strategy, seed, domain, index, si_sdri. Both are written to `out` as CSV.
+    table: a row a strategy, after the model before and the one with an equaliser fitted on `train` behind it:
+    strategy, trainable, rate, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri with
+    <domain>_low and _high (95 % bootstrap over mixtures), <domain>_change against before with its paired interval,
+    <domain>_beyond against the equaliser with its paired interval (test_beyond_people_low and _high: people drawn
+    anew), <domain>_spread: standard deviation of the mean over seeds, <domain>_silent: the share of mixtures whose
+    person is silent to which the answer is (20 dB or more under the mixture), where there are such. samples:
+    strategy, seed, domain, index, si_sdri. Both are written to `out` as CSV.
     """
     if unknown := [name for name in names if name not in STRATEGIES]:
         raise freezing.FreezeError(f"unknown strategy {', '.join(unknown)}; known are: {', '.join(STRATEGIES)}")
@@ -134,9 +138,9 @@ def compare(
     seconds, equalised = time.perf_counter() - started, score(filtered, sets, **how)
     rows.append({"strategy": EQUALISER, "trainable": 0, "seconds": seconds})
     samples.append(equalised.assign(strategy=EQUALISER, seed=seeds[0]))
-    todo = [(name, seed) for name in names for seed in seeds]
+    todo = [(name, seed) for seed in seeds for name in names]
     for done, (name, seed) in enumerate(todo, start=1):
-        folder = Path(out) / (slug(name) + (f"_seed_{seed}" if len(seeds) > 1 else ""))
+        folder = Path(out) / (slug(name) + (f"_seed_{seed}" if seed != seeds[0] else ""))
         asked = {**settings, "seed": seed, "learning_rate": settings.get("learning_rate") or rate_of(name)}
         row, scores = _one(filtered if equalise else start, name, train, sets, folder, resume, how, asked)
         rows.append({**row, "seeds": len(seeds)})
@@ -155,7 +159,7 @@ def compare(
         .reset_index()
         .astype({"trainable": int})
     )
-    table = pd.DataFrame([{**row, **_summary(samples, row["strategy"])} for row in means.to_dict("records")])
+    table = pd.DataFrame([{**row, **_summary(samples, row["strategy"], people)} for row in means.to_dict("records")])
     runs.write_text(Path(out) / "strategies.csv", table.to_csv(index=False))
     runs.write_text(Path(out) / "samples.csv", samples.to_csv(index=False))
     return table, samples
@@ -208,7 +212,7 @@ def _prepared(start, name, seed):
     return model, strategies.freeze_as(model, name)
 
 
-def _summary(samples, strategy):
+def _summary(samples, strategy, people=None):
     """The numbers of one row: each mixture counts once, with its mean over seeds."""
     row, by_mixture = {}, samples.groupby(["strategy", "domain", "index"])["si_sdri"].mean().dropna()
     for domain in samples.loc[samples["strategy"] == strategy, "domain"].unique():
@@ -219,6 +223,9 @@ def _summary(samples, strategy):
             mean, low, high = bootstrap_interval(values.to_numpy())
             kind = "" if name == "si_sdri" else f"{name}_"
             row |= {f"{domain}_{name}": mean, f"{domain}_{kind}low": low, f"{domain}_{kind}high": high}
+            if people is not None and domain == "test" and name == "beyond":
+                _, low, high = people_interval(values.to_numpy(), people.loc[values.index].to_numpy())
+                row |= {"test_beyond_people_low": low, "test_beyond_people_high": high}
         if "level_db" in chosen and len(levels := chosen["level_db"].dropna()):
             row[f"{domain}_silent"] = float((levels <= SILENT_DB).mean())
     return row

@@ -7,7 +7,7 @@ import pytest
 from made_voices import make_voices
 
 from lib import audio
-from lib.data import mixtures, places, responses, rooms
+from lib.data import mixtures, places, rendering, responses, rooms
 from lib.data.devices import Device, own_noise
 
 SR = 16000
@@ -100,6 +100,20 @@ def test_no_two_people_share_a_seat_and_no_two_splits_one():
         everybody = np.concatenate(list(places.seats(place, split).values()))
         apart = np.linalg.norm(everybody[:, None] - everybody[None], axis=-1) + 10 * np.eye(len(everybody))
         assert apart.min() > 0.25
+
+
+def test_a_line_whose_filter_overshoots_makes_the_mixture_fainter_and_not_clipped():
+    line = places.open_place("phone").device
+    rng = np.random.default_rng(0)
+    loud = 0.99 * np.sign(np.sin(2 * np.pi * 500 * np.arange(8000) / 16000)).astype(np.float32)
+    target = rng.standard_normal(8000).astype(np.float32) * 0.01
+    assert np.abs(line(loud)).max() > 1.0  # so it was refused, and the whole data set with it
+    mix, scale, (fainter,) = rendering._through(line, loud, np.float32(1), [target])
+    assert 0.9 < np.abs(mix).max() <= 1.0 and scale < 1
+    np.testing.assert_allclose(fainter, scale * target, rtol=1e-5)
+    np.testing.assert_array_equal(mix, line(scale * loud))
+    same, one, _ = rendering._through(line, 0.5 * loud, np.float32(1), [target])
+    assert one == 1 and np.array_equal(same, line(0.5 * loud))
 
 
 def test_a_mixture_of_a_place_is_the_sum_of_what_the_microphone_hears(voices, tmp_path):

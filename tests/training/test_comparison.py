@@ -128,3 +128,26 @@ def test_the_reading_holds_for_the_table(compared):
     assert "could be chance" in comparison.reading(better)
     shown = comparison.shown(better)
     assert shown["change on test, 95 %"].iloc[2] == "+3.00 (-1.00 to +4.00)"
+
+
+def test_people_are_drawn_anew_where_they_are_told(compared, start):
+    table, _, out, _, sets = compared
+    names, told = ["head only", "everything", "from random weights"], pd.Series(["a", "a", "b", "b"], index=range(4))
+    again, _ = comparison.compare(
+        start, names, noise(6, 1), sets, out, resume=True, say=lambda line: None, people=told, **SETTINGS
+    )
+    assert "test_beyond_people_low" not in table
+    rows = again.set_index("strategy").loc[names]
+    assert (rows["test_beyond_people_low"] <= rows["test_beyond"]).all()
+    assert (rows["test_beyond_people_high"] >= rows["test_beyond"]).all()
+    assert (rows["test_beyond_people_low"] != rows["test_beyond_low"]).any()
+
+
+def test_a_further_seed_leaves_what_the_first_made(compared, start, monkeypatch):
+    _, _, out, _, sets = compared
+    names, trained, fit = ["head only"], [], comparison.fit
+    monkeypatch.setattr(comparison, "fit", lambda *a, **k: trained.append(a[3].name) or fit(*a, **k))
+    told = dict(resume=True, say=lambda line: None, seeds=(0, 1))
+    both, samples = comparison.compare(start, names, noise(6, 1), sets, out, **told, **SETTINGS)
+    assert trained == ["head_only_seed_1"]
+    assert set(samples.query("strategy == 'head only'")["seed"]) == {0, 1} and both["test_spread"].notna().any()

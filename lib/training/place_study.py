@@ -1,0 +1,265 @@
+"""What fine-tuning is worth in a place, part by part: `python -m lib.training.place_study OUT PART [PART ...]`.
+
+    strategies  every strategy of chapter 2, in turn for each seed
+    losses      terms beside SI-SNR in the loss: does PESQ rise with them?
+    cures       what keeps the model at home: weights part of the way, rehearsal, adapters that come off
+    amounts     how many mixtures of the place does it take?
+    matrix      fine-tuned in each of four places, tested in each of them
+
+Each part writes OUT/<part>.csv, a row after another. Rows that are there already are not made again, so a part that was
+broken off goes on. The mixtures are the study's own, drawn by another seed than chapter 1's, in OUT/data. Training is
+on `fresh = 0`, the mixtures on disk, behind the equaliser of its place, unless a part says otherwise. Val chooses, Test
+reports; intervals are 95 % over mixtures.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from lib import runs, stand_ins
+from lib.data import mixtures, voices
+from lib.data.dataset import collate, part
+from lib.data.splits import split_by_speaker
+from lib.evaluation import scores
+from lib.losses import SILENT_DB
+from lib.metrics import bootstrap_interval
+from lib.training import comparison, forgetting, strategies
+from lib.training.adapters import merge_adapters
+from lib.training.equaliser import fit_equaliser
+from lib.training.fit import fit
+
+SEED = 7  # of the mixtures; chapter 1's is 0
+PLACES = ("office", "meeting", "cafe", "phone")
+COUNTS = dict(train=450, val=60, test=100)  # mixtures of a place
+TRAINED = 240  # mixtures of an epoch, where a part says nothing else
+EPOCHS = 3
+DEFAULT, FORGETFUL = "attention of all blocks", "all but the speaker encoder"
+LOSSES = {
+    "SI-SNR": {},
+    "and the level, 0.1": dict(level=0.1),
+    "and the spectrum, 2": dict(spectral=2.0),
+    "and the spectrum, 5": dict(spectral=5.0),
+    "and the spectrum, 10": dict(spectral=10.0),
+    "and the spectrum, 20": dict(spectral=20.0),
+}
+AMOUNTS = (15, 30, 60, 120, 240, 450)
+SHARES = (0.25, 0.5, 0.75, 1.0)
+FAINT_DB = 15.0  # an answer so far under the usual level over its reference is too faint
+
+
+class Study:
+    """The data and the runs of one study in the folder `out`."""
+
+    def __init__(self, out, pretrained="pretrained/starter", source="auto", root=None, counts=None, **settings):
+        self.out, self.start = Path(out), stand_ins.starter(pretrained)
+        self.table, self.counts = split_by_speaker(voices.load(source, root=root)), {**COUNTS, **(counts or {})}
+        self.settings = {"epochs": EPOCHS, "progress": "none", **settings}
+
+    def data(self, place, split, limit=None):
+        """Mixtures of `place`; the source domain is the place `source`: two people, no noise, no room."""
+        folder = self.out / "data" / place
+        plain = dict(interferers=(1, 1), sir_db=(-5.0, 5.0), background_share=0.0, absent_share=0.0)
+        told = plain if place == "source" else dict(place=place, absent_share=0.2)
+        counts = {**self.counts, "train": self.counts["train"] // 10} if place == "source" else self.counts
+        mixtures.build(self.table, folder, progress=False, seed=SEED, **counts, **told)
+        return part(folder, split, limit)
+
+    def sets(self, place="office"):
+        """What a run is measured on."""
+        found = {"val": self.data(place, "Val"), "test": self.data(place, "Test")}
+        return {**found, "source": self.data("source", "Test", 60)}
+
+    def run(self, name, begin, strategy, train, val, seed=0, **settings):
+        """`begin` fine-tuned by `strategy` at its own rate, and its history; a finished run is read back."""
+        torch.manual_seed(seed)
+        model = type(begin)(type(begin).config_class(**begin.config.to_dict()))
+        model.load_state_dict(begin.state_dict())
+        strategies.freeze_as(model, strategy)
+        told = {"learning_rate": comparison.rate_of(strategy), "seed": seed, **self.settings, **settings}
+        folder = self.out / "runs" / comparison.slug(name)
+        history = fit(model, train, val, folder, resume=True, collate=collate, notes={"strategy": strategy}, **told)
+        return (merge_adapters(model) if strategy.startswith("adapters") else model), history
+
+    def rows(self, name, makers):
+        """Write OUT/<name>.csv: for each key of `makers` (a row's first column) the row or rows that its function
+        makes.
+        """
+        path = self.out / f"{name}.csv"
+        table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+        for key, make in makers.items():
+            if len(table) and (table["row"] == key).any():
+                continue
+            made = make()
+            made = pd.DataFrame(made if isinstance(made, list) else [made])
+            made.insert(0, "row", key)
+            table = pd.concat([table, made], ignore_index=True)
+            runs.write_text(path, table.to_csv(index=False, float_format="%.4f"))
+            print(made.round(2).to_string(index=False), flush=True)
+        return table
+
+
+def summary(found, against=None):
+    """Mean SI-SDRi of each domain of `found` (`comparison.score`), the share of silent answers where they were asked
+    for, and for Test the paired difference with `against`.
+    """
+    row = found.groupby("domain")["si_sdri"].mean().to_dict()
+    if "level_db" in found and len(levels := found.loc[found["domain"] == "test", "level_db"].dropna()):
+        row["silent"] = float((levels <= SILENT_DB).mean())
+    if against is not None:
+        both = found.merge(against, on=["domain", "index"], suffixes=("", "_before")).query("domain == 'test'")
+        difference = (both["si_sdri"] - both["si_sdri_before"]).dropna()
+        row |= dict(zip(("beyond", "low", "high"), bootstrap_interval(difference.to_numpy())))
+    return row
+
+
+def by_strategy(study, seeds):
+    """Every strategy of chapter 2 on the same mixtures, and the same again for each further seed."""
+    train, sets = study.data("office", "Train", TRAINED), study.sets()
+    speaker = scores.open_test(study.out / "data/office")[1].set_index("index")["speaker"]
+    for last in range(1, len(seeds) + 1):
+        table, _ = comparison.compare(
+            *(study.start, comparison.STRATEGIES, train, sets, study.out / "strategies"),
+            **dict(resume=True, collate=collate, seeds=seeds[:last], people=speaker, learning_rate=0),
+            **study.settings,
+        )
+        runs.write_text(study.out / "strategies.csv", table.to_csv(index=False, float_format="%.4f"))
+
+
+def by_loss(study, seeds):
+    """Terms in the loss beside SI-SNR, judged on Val: SI-SDRi, ESTOI, PESQ, and how many answers are too faint."""
+    train, val, home = study.data("office", "Train", TRAINED), study.data("office", "Val"), study.data("source", "Val")
+    filtered = fit_equaliser(study.start, train)
+
+    def judged(model):
+        estimates = {"it": scores.extract_all(model, val, progress=False)}
+        table = scores.evaluate(estimates, val, ("si_sdr", "pesq", "estoi"), progress=False)
+        row = table[["si_sdri", "estoi", "pesq"]].mean().to_dict()
+        levels = [
+            10 * torch.log10(torch.as_tensor(wave).square().mean() / item["target"].square().mean())
+            for wave, item in zip(estimates["it"].waves, val)
+            if item["target"].any()
+        ]
+        levels = torch.stack(levels)
+        asked = table["si_sdri"].isna()
+        row["silent"] = float((table.loc[asked, "level_db"] <= SILENT_DB).mean())
+        home_score = comparison.score(model, {"source": home}, collate=collate)["si_sdri"].mean()
+        return {**row, "too_faint": float((levels < levels.median() - FAINT_DB).float().mean()), "source": home_score}
+
+    def trained(name, terms, seed):
+        return lambda: judged(study.run(f"loss {name} {seed}", filtered, DEFAULT, train, val, seed, **terms)[0])
+
+    several = {
+        f"{name}{f', seed {seed}' if seed else ''}": trained(name, terms, seed)
+        for seed in seeds
+        for name, terms in LOSSES.items()
+    }
+    makers = {"starter": lambda: judged(study.start), "equaliser": lambda: judged(filtered), **several}
+    return study.rows("losses", makers)
+
+
+def by_cure(study, seeds):
+    """Gain in the office beside loss at home: weights part of the way, a tenth of source mixtures, adapters off."""
+    train, sets = study.data("office", "Train", TRAINED), study.sets()
+    filtered, home = fit_equaliser(study.start, train), study.data("source", "Train", TRAINED // 10)
+    mixed = torch.utils.data.ConcatDataset([train, home])
+    equalised = comparison.score(filtered, sets, collate=collate)
+
+    def along(strategy, data, name):
+        model, _ = study.run(f"cure {name}", filtered, strategy, data, sets["val"], seeds[0])
+        return [
+            {"share": share, **summary(comparison.score(between, sets, collate=collate), equalised)}
+            for share in SHARES
+            for between in (forgetting.interpolate(filtered, model, share),)
+        ]
+
+    def adapters():
+        model, _ = study.run("cure adapters", filtered, "adapters of rank 8", train, sets["val"], seeds[0])
+        on = comparison.score(model, sets, collate=collate)
+        off = comparison.score(study.start, {"source": sets["source"]}, collate=collate)  # the weights without them
+        return [{"share": 1.0, **summary(on, equalised)}, {"share": 0.0, **summary(off)}]
+
+    makers = {
+        "equaliser": lambda: {"share": 0.0, **summary(equalised)},
+        DEFAULT: lambda: along(DEFAULT, train, DEFAULT),
+        f"{DEFAULT}, rehearsal": lambda: along(DEFAULT, mixed, f"{DEFAULT} rehearsal"),
+        FORGETFUL: lambda: along(FORGETFUL, train, FORGETFUL),
+        f"{FORGETFUL}, rehearsal": lambda: along(FORGETFUL, mixed, f"{FORGETFUL} rehearsal"),
+        "adapters, on and off": adapters,
+    }
+    return study.rows("cures", makers)
+
+
+def by_amount(study, seeds):
+    """SI-SDRi on Test over the mixtures there are; each run sees about as many examples, an equaliser of its own."""
+    sets = study.sets()
+
+    def trained(strategy, amount):
+        train = study.data("office", "Train", amount)
+        filtered = fit_equaliser(study.start, train)
+        epochs = min(12, max(2, round(EPOCHS * TRAINED / amount)))
+        model, history = study.run(
+            *(f"amount {strategy} {amount}", filtered, strategy, train, sets["val"], seeds[0]),
+            epochs=epochs,
+            patience=2,
+        )
+        equalised = comparison.score(filtered, sets, collate=collate)
+        row = summary(comparison.score(model, sets, collate=collate), equalised)
+        return {"strategy": strategy, "mixtures": amount, "equaliser": summary(equalised)["test"], **row} | {
+            "epochs": epochs,
+            "seconds": history.attrs["seconds"],
+        }
+
+    pairs = [(strategy, amount) for strategy in (DEFAULT, "last 1 full") for amount in AMOUNTS]
+    return study.rows("amounts", {f"{s}, {a}": (lambda s=s, a=a: trained(s, a)) for s, a in pairs})
+
+
+def by_place(study, seeds):
+    """The default recipe in each place (equaliser, attention of all blocks, the share of the way that loses 0.3 dB at
+    home at most on Val people), tested in each place and at home.
+    """
+    tests = {place: study.data(place, "Test", 60) for place in PLACES} | {"source": study.data("source", "Test", 60)}
+    home = study.data("source", "Val", 40)
+
+    def tested(model, place):
+        found = comparison.score(model, tests, collate=collate)
+        return {"trained_in": place, **found.groupby("domain")["si_sdri"].mean().to_dict()}, found
+
+    def trained(place):
+        train, val = study.data(place, "Train", TRAINED), study.data(place, "Val", 40)
+        filtered = fit_equaliser(study.start, train)
+        model, _ = study.run(f"matrix {place}", filtered, DEFAULT, train, val, seeds[0])
+        share = forgetting.choose(forgetting.curve(filtered, model, {"val": val, "source": home}, collate=collate))
+        (plain, before), (row, after) = (
+            tested(filtered, place),
+            tested(forgetting.interpolate(filtered, model, share), place),
+        )
+        own = [found.loc[found["domain"] == place, "si_sdri"].to_numpy() for found in (before, after)]
+        beyond = own[1] - own[0]
+        interval = dict(zip(("beyond", "low", "high"), bootstrap_interval(beyond[~pd.isna(beyond)])))
+        return [{**plain, "system": "equaliser"}, {**row, "system": "fine-tuned", "share": share, **interval}]
+
+    makers = {"starter": lambda: {**tested(study.start, "")[0], "system": "starter"}}
+    return study.rows("matrix", {**makers, **{place: (lambda p=place: trained(p)) for place in PLACES}})
+
+
+PARTS = {"strategies": by_strategy, "losses": by_loss, "cures": by_cure, "amounts": by_amount, "matrix": by_place}
+
+
+def main(arguments=None):
+    """The command line: parts after another, each into its CSV."""
+    parser = argparse.ArgumentParser(prog="python -m lib.training.place_study", description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder of the study")
+    parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
+    parser.add_argument("--source", default="auto", help="voices, as in chapter 1")
+    parser.add_argument("--root", help="folder of those voices")
+    options = parser.parse_args(arguments)
+    study = Study(options.out, source=options.source, root=options.root)
+    for name in options.parts:
+        PARTS[name](study, options.seeds)
+
+
+if __name__ == "__main__":
+    main()

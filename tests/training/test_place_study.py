@@ -1,0 +1,93 @@
+"""The study of a place: each part writes its rows once, and says what it measured. On noise: numbers mean nothing."""
+
+import pandas as pd
+import pytest
+import torch
+
+from lib import runs
+from lib.losses import level_deviation
+from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+from lib.training import place_study
+from lib.training.fit import fit, pad
+
+COLUMNS = {
+    "losses": {"si_sdri", "estoi", "pesq", "silent", "too_faint", "source"},
+    "cures": {"share", "val", "test", "source", "beyond", "low", "high"},
+    "amounts": {"strategy", "mixtures", "equaliser", "test", "source", "beyond", "low", "high", "epochs"},
+    "matrix": {"trained_in", "system", "office", "phone", "source", "share", "beyond", "low", "high"},
+}
+ROWS = {"losses": 4, "cures": 19, "amounts": 4, "matrix": 5}
+
+
+def noise(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    waves = 0.1 * torch.randn(count, 3, 16000, generator=generator)
+    items = [
+        {"mix": mix + target, "target": target, "enrollment": enrollment, "index": i + 1}
+        for i, (mix, target, enrollment) in enumerate(waves)
+    ]
+    items[-1]["target"] = torch.zeros(16000)
+    return items
+
+
+class NoiseStudy(place_study.Study):
+    """A study of noise and a very small model."""
+
+    def __init__(self, out):
+        torch.manual_seed(1)
+        sizes = dict(adim=16, aheads=2, layers=4, linear_units=24, xvector_dim=8, xvector_channels=8, xvector_pool=12)
+        self.start = ConVoiFilter(ConVoiFilterConfig(**sizes, enh_chunk_size=1.0)).eval()
+        self.out = out
+        self.settings = dict(epochs=1, progress="none", device="cpu", precision="fp32", batch_size=2, cache_gb=0)
+
+    def data(self, place, split, limit=None):
+        return noise(min(limit or 4, 4), [place, split, "Train", "Val", "Test"].index(split))
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    monkeypatch.setattr(place_study, "PLACES", ("office", "phone"))
+    monkeypatch.setattr(place_study, "AMOUNTS", (2, 4))
+    monkeypatch.setattr(
+        place_study, "LOSSES", {name: place_study.LOSSES[name] for name in list(place_study.LOSSES)[:2]}
+    )
+    return NoiseStudy(tmp_path)
+
+
+@pytest.mark.parametrize("part", COLUMNS)
+def test_a_part_writes_its_rows_and_does_not_make_them_twice(part, small, monkeypatch):
+    place_study.PARTS[part](small, [0])
+    table = pd.read_csv(small.out / f"{part}.csv")
+    assert COLUMNS[part] <= set(table.columns) and len(table) == ROWS[part]
+    monkeypatch.setattr(place_study, "fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(place_study.comparison, "score", lambda *a, **k: pytest.fail("scored again"))
+    if part in ("losses", "matrix"):  # the others need an equaliser's scores before their first row
+        place_study.PARTS[part](small, [0])
+        pd.testing.assert_frame_equal(table, pd.read_csv(small.out / f"{part}.csv"))
+
+
+def test_adapters_that_are_off_are_the_starter_at_home(small):
+    table = place_study.by_cure(small, [0])
+    off = table[(table["row"] == "adapters, on and off") & (table["share"] == 0)]
+    assert off["source"].item() == pytest.approx(table.loc[table["row"] == "equaliser", "source"].item(), abs=1e-3)
+
+
+def test_the_level_counts_beside_the_loss(small, tmp_path):
+    data, model = noise(4, 3)[:2], small.start
+    with torch.no_grad():
+        batch = pad(data)
+        est = model(mix=batch["mix"], enrollment=batch["enrollment"]).est
+        expected = level_deviation(est, batch["target"]).mean().item()
+    losses = []
+    for level in (0.0, 0.5):
+        model.requires_grad_(False).enh_model.separator.linear.requires_grad_(True)
+        history = fit(model, data, data, tmp_path / f"level {level}", learning_rate=1e-9, level=level, **small.settings)
+        losses.append(history["val_loss"].iloc[0])
+    assert losses[1] - losses[0] == pytest.approx(0.5 * expected, rel=1e-3) and expected > 0.1
+
+
+def test_an_unknown_part_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        place_study.main([str(tmp_path), "everything"])
+    assert "matrix" in capsys.readouterr().err and not any(tmp_path.iterdir())
+    assert runs.place(tmp_path).is_dir()
