@@ -33,18 +33,16 @@ from lib.training.fit import fit
 SEED = 7  # of the mixtures; chapter 1's is 0
 PLACES = ("office", "meeting", "cafe", "phone")
 COUNTS = dict(train=450, val=60, test=100)  # mixtures of a place
-TRAINED = 240  # mixtures of an epoch, where a part says nothing else
-EPOCHS = 3
+TRAINED, EPOCHS = 240, 3  # mixtures of an epoch, and epochs, where a part says nothing else
+COMPARED = dict(mixtures=120, epochs=2)  # for the part `strategies`: as chapter 2 compares a few of them
 DEFAULT, FORGETFUL = "attention of all blocks", "all but the speaker encoder"
 LOSSES = {
     "SI-SNR": {},
     "and the level, 0.1": dict(level=0.1),
-    "and the spectrum, 2": dict(spectral=2.0),
     "and the spectrum, 5": dict(spectral=5.0),
-    "and the spectrum, 10": dict(spectral=10.0),
     "and the spectrum, 20": dict(spectral=20.0),
 }
-AMOUNTS = (15, 30, 60, 120, 240, 450)
+AMOUNTS = (15, 60, 240, 450)
 SHARES = (0.25, 0.5, 0.75, 1.0)
 FAINT_DB = 15.0  # an answer so far under the usual level over its reference is too faint
 
@@ -55,7 +53,7 @@ class Study:
     def __init__(self, out, pretrained="pretrained/starter", source="auto", root=None, counts=None, **settings):
         self.out, self.start = Path(out), stand_ins.starter(pretrained)
         self.table, self.counts = split_by_speaker(voices.load(source, root=root)), {**COUNTS, **(counts or {})}
-        self.settings = {"epochs": EPOCHS, "progress": "none", **settings}
+        self.settings = {"progress": "none", **settings}
 
     def data(self, place, split, limit=None):
         """Mixtures of `place`; the source domain is the place `source`: two people, no noise, no room."""
@@ -71,16 +69,27 @@ class Study:
         found = {"val": self.data(place, "Val"), "test": self.data(place, "Test")}
         return {**found, "source": self.data("source", "Test", 60)}
 
-    def run(self, name, begin, strategy, train, val, seed=0, **settings):
-        """`begin` fine-tuned by `strategy` at its own rate, and its history; a finished run is read back."""
+    def equaliser(self, place="office", amount=TRAINED):
+        """The starter with the place's equaliser behind it."""
+        return fit_equaliser(self.start, self.data(place, "Train", amount))
+
+    def run(self, strategy=DEFAULT, place="office", amount=TRAINED, seed=0, rehearse=0, epochs=EPOCHS, **terms):
+        """The starter behind the place's equaliser, and the same fine-tuned by `strategy` at its own rate:
+        `(before, after, history)`. A finished run is read back. rehearse: source mixtures in each epoch beside.
+        """
+        train, val = self.data(place, "Train", amount), self.data(place, "Val")
+        before = self.equaliser(place, amount)
+        if rehearse:
+            train = torch.utils.data.ConcatDataset([train, self.data("source", "Train", rehearse)])
         torch.manual_seed(seed)
-        model = type(begin)(type(begin).config_class(**begin.config.to_dict()))
-        model.load_state_dict(begin.state_dict())
+        model = type(before)(type(before).config_class(**before.config.to_dict()))
+        model.load_state_dict(before.state_dict())
         strategies.freeze_as(model, strategy)
-        told = {"learning_rate": comparison.rate_of(strategy), "seed": seed, **self.settings, **settings}
-        folder = self.out / "runs" / comparison.slug(name)
+        differs = dict(place=place, amount=amount, seed=seed, rehearse=rehearse, epochs=epochs, **terms)
+        folder = self.out / "runs" / comparison.slug("_".join([strategy, *map(str, differs.values()), *terms]))
+        told = dict(learning_rate=comparison.rate_of(strategy), seed=seed, epochs=epochs, **self.settings, **terms)
         history = fit(model, train, val, folder, resume=True, collate=collate, notes={"strategy": strategy}, **told)
-        return (merge_adapters(model) if strategy.startswith("adapters") else model), history
+        return before, (merge_adapters(model) if strategy.startswith("adapters") else model), history
 
     def rows(self, name, makers):
         """Write OUT/<name>.csv: for each key of `makers` (a row's first column) the row or rows that its function
@@ -116,100 +125,90 @@ def summary(found, against=None):
 
 def by_strategy(study, seeds):
     """Every strategy of chapter 2 on the same mixtures, and the same again for each further seed."""
-    train, sets = study.data("office", "Train", TRAINED), study.sets()
+    train, sets = study.data("office", "Train", COMPARED["mixtures"]), study.sets()
     speaker = scores.open_test(study.out / "data/office")[1].set_index("index")["speaker"]
     for last in range(1, len(seeds) + 1):
         table, _ = comparison.compare(
             *(study.start, comparison.STRATEGIES, train, sets, study.out / "strategies"),
             **dict(resume=True, collate=collate, seeds=seeds[:last], people=speaker, learning_rate=0),
             **study.settings,
+            epochs=COMPARED["epochs"],
         )
         runs.write_text(study.out / "strategies.csv", table.to_csv(index=False, float_format="%.4f"))
 
 
 def by_loss(study, seeds):
     """Terms in the loss beside SI-SNR, judged on Val: SI-SDRi, ESTOI, PESQ, and how many answers are too faint."""
-    train, val, home = study.data("office", "Train", TRAINED), study.data("office", "Val"), study.data("source", "Val")
-    filtered = fit_equaliser(study.start, train)
+    val, home = study.data("office", "Val"), study.data("source", "Val")
 
     def judged(model):
-        estimates = {"it": scores.extract_all(model, val, progress=False)}
-        table = scores.evaluate(estimates, val, ("si_sdr", "pesq", "estoi"), progress=False)
-        row = table[["si_sdri", "estoi", "pesq"]].mean().to_dict()
+        waves = scores.extract_all(model, val, progress=False).waves
+        table = scores.evaluate({"it": waves}, val, ("si_sdr", "pesq", "estoi"), progress=False)
         levels = [
             10 * torch.log10(torch.as_tensor(wave).square().mean() / item["target"].square().mean())
-            for wave, item in zip(estimates["it"].waves, val)
+            for wave, item in zip(waves, val)
             if item["target"].any()
         ]
-        levels = torch.stack(levels)
-        asked = table["si_sdri"].isna()
-        row["silent"] = float((table.loc[asked, "level_db"] <= SILENT_DB).mean())
-        home_score = comparison.score(model, {"source": home}, collate=collate)["si_sdri"].mean()
-        return {**row, "too_faint": float((levels < levels.median() - FAINT_DB).float().mean()), "source": home_score}
+        levels, asked = torch.stack(levels), table["si_sdri"].isna()
+        return {
+            **table[["si_sdri", "estoi", "pesq"]].mean().to_dict(),
+            "silent": float((table.loc[asked, "level_db"] <= SILENT_DB).mean()),
+            "too_faint": float((levels < levels.median() - FAINT_DB).float().mean()),
+            "source": comparison.score(model, {"source": home}, collate=collate)["si_sdri"].mean(),
+        }
 
-    def trained(name, terms, seed):
-        return lambda: judged(study.run(f"loss {name} {seed}", filtered, DEFAULT, train, val, seed, **terms)[0])
-
-    several = {
-        f"{name}{f', seed {seed}' if seed else ''}": trained(name, terms, seed)
-        for seed in seeds
-        for name, terms in LOSSES.items()
+    makers = {
+        "starter": lambda: judged(study.start),
+        "equaliser": lambda: judged(study.equaliser()),
     }
-    makers = {"starter": lambda: judged(study.start), "equaliser": lambda: judged(filtered), **several}
+    for seed in seeds:
+        for name, terms in LOSSES.items():
+            key = f"{name}{f', seed {seed}' if seed else ''}"
+            makers[key] = lambda seed=seed, terms=terms: judged(study.run(seed=seed, **terms)[1])
     return study.rows("losses", makers)
 
 
 def by_cure(study, seeds):
     """Gain in the office beside loss at home: weights part of the way, a tenth of source mixtures, adapters off."""
-    train, sets = study.data("office", "Train", TRAINED), study.sets()
-    filtered, home = fit_equaliser(study.start, train), study.data("source", "Train", TRAINED // 10)
-    mixed = torch.utils.data.ConcatDataset([train, home])
-    equalised = comparison.score(filtered, sets, collate=collate)
+    sets = study.sets()
+    equalised = comparison.score(study.equaliser(), sets, collate=collate)
 
-    def along(strategy, data, name):
-        model, _ = study.run(f"cure {name}", filtered, strategy, data, sets["val"], seeds[0])
+    def along(strategy, rehearse=0):
+        before, after, _ = study.run(strategy, seed=seeds[0], rehearse=rehearse)
         return [
             {"share": share, **summary(comparison.score(between, sets, collate=collate), equalised)}
             for share in SHARES
-            for between in (forgetting.interpolate(filtered, model, share),)
+            for between in (forgetting.interpolate(before, after, share),)
         ]
 
     def adapters():
-        model, _ = study.run("cure adapters", filtered, "adapters of rank 8", train, sets["val"], seeds[0])
-        on = comparison.score(model, sets, collate=collate)
+        on = comparison.score(study.run("adapters of rank 8", seed=seeds[0])[1], sets, collate=collate)
         off = comparison.score(study.start, {"source": sets["source"]}, collate=collate)  # the weights without them
         return [{"share": 1.0, **summary(on, equalised)}, {"share": 0.0, **summary(off)}]
 
     makers = {
         "equaliser": lambda: {"share": 0.0, **summary(equalised)},
-        DEFAULT: lambda: along(DEFAULT, train, DEFAULT),
-        f"{DEFAULT}, rehearsal": lambda: along(DEFAULT, mixed, f"{DEFAULT} rehearsal"),
-        FORGETFUL: lambda: along(FORGETFUL, train, FORGETFUL),
-        f"{FORGETFUL}, rehearsal": lambda: along(FORGETFUL, mixed, f"{FORGETFUL} rehearsal"),
+        DEFAULT: lambda: along(DEFAULT),
+        FORGETFUL: lambda: along(FORGETFUL),
+        f"{FORGETFUL}, rehearsal": lambda: along(FORGETFUL, TRAINED // 10),
         "adapters, on and off": adapters,
     }
     return study.rows("cures", makers)
 
 
 def by_amount(study, seeds):
-    """SI-SDRi on Test over the mixtures there are; each run sees about as many examples, an equaliser of its own."""
+    """SI-SDRi on Test over the mixtures there are, behind an equaliser fitted on no more; as many steps where 12
+    epochs allow it.
+    """
     sets = study.sets()
 
     def trained(strategy, amount):
-        train = study.data("office", "Train", amount)
-        filtered = fit_equaliser(study.start, train)
         epochs = min(12, max(2, round(EPOCHS * TRAINED / amount)))
-        model, history = study.run(
-            *(f"amount {strategy} {amount}", filtered, strategy, train, sets["val"], seeds[0]),
-            epochs=epochs,
-            patience=2,
-        )
-        equalised = comparison.score(filtered, sets, collate=collate)
-        row = summary(comparison.score(model, sets, collate=collate), equalised)
-        return {"strategy": strategy, "mixtures": amount, "equaliser": summary(equalised)["test"], **row} | {
-            "epochs": epochs,
-            "seconds": history.attrs["seconds"],
-        }
+        before, after, history = study.run(strategy, amount=amount, seed=seeds[0], epochs=epochs)
+        equalised = comparison.score(before, sets, collate=collate)
+        row = {"strategy": strategy, "mixtures": amount, "epochs": epochs, "seconds": history.attrs["seconds"]}
+        row["equaliser"] = summary(equalised)["test"]
+        return {**row, **summary(comparison.score(after, sets, collate=collate), equalised)}
 
     pairs = [(strategy, amount) for strategy in (DEFAULT, "last 1 full") for amount in AMOUNTS]
     return study.rows("amounts", {f"{s}, {a}": (lambda s=s, a=a: trained(s, a)) for s, a in pairs})
@@ -219,28 +218,26 @@ def by_place(study, seeds):
     """The default recipe in each place (equaliser, attention of all blocks, the share of the way that loses 0.3 dB at
     home at most on Val people), tested in each place and at home.
     """
-    tests = {place: study.data(place, "Test", 60) for place in PLACES} | {"source": study.data("source", "Test", 60)}
+    tests = {place: study.data(place, "Test", 50) for place in PLACES} | {"source": study.data("source", "Test", 50)}
     home = study.data("source", "Val", 40)
 
-    def tested(model, place):
+    def tested(model, place, system):
         found = comparison.score(model, tests, collate=collate)
-        return {"trained_in": place, **found.groupby("domain")["si_sdri"].mean().to_dict()}, found
+        row = {"trained_in": place, "system": system, **found.groupby("domain")["si_sdri"].mean().to_dict()}
+        return row, found.loc[found["domain"] == place, "si_sdri"].to_numpy()
 
     def trained(place):
-        train, val = study.data(place, "Train", TRAINED), study.data(place, "Val", 40)
-        filtered = fit_equaliser(study.start, train)
-        model, _ = study.run(f"matrix {place}", filtered, DEFAULT, train, val, seeds[0])
-        share = forgetting.choose(forgetting.curve(filtered, model, {"val": val, "source": home}, collate=collate))
-        (plain, before), (row, after) = (
-            tested(filtered, place),
-            tested(forgetting.interpolate(filtered, model, share), place),
+        before, after, _ = study.run(place=place, seed=seeds[0])
+        along = forgetting.curve(before, after, {"source": home}, (0.0, 0.5, 0.75, 1.0), collate=collate)
+        share = forgetting.choose(along)
+        (plain, first), (row, last) = (
+            tested(before, place, "equaliser"),
+            tested(forgetting.interpolate(before, after, share), place, "fine-tuned"),
         )
-        own = [found.loc[found["domain"] == place, "si_sdri"].to_numpy() for found in (before, after)]
-        beyond = own[1] - own[0]
-        interval = dict(zip(("beyond", "low", "high"), bootstrap_interval(beyond[~pd.isna(beyond)])))
-        return [{**plain, "system": "equaliser"}, {**row, "system": "fine-tuned", "share": share, **interval}]
+        beyond = (last - first)[~pd.isna(first)]
+        return [plain, {**row, "share": share, **dict(zip(("beyond", "low", "high"), bootstrap_interval(beyond)))}]
 
-    makers = {"starter": lambda: {**tested(study.start, "")[0], "system": "starter"}}
+    makers = {"starter": lambda: tested(study.start, "", "starter")[0]}
     return study.rows("matrix", {**makers, **{place: (lambda p=place: trained(p)) for place in PLACES}})
 
 
