@@ -130,6 +130,14 @@ def page(output):
     return one["data"]["text/html"]
 
 
+def test_of_a_long_recording_the_beginning_is_shown_and_said(wave, monkeypatch):
+    monkeypatch.setattr(pictures, "SHOWN", 2)
+    long = np.tile(wave, -(-5 * SR // len(wave)))[: 5 * SR]
+    shown = listening.sample_view({"mixture": long, "enrollment": long[:SR]}).data
+    assert "of 0 minutes" in shown and 'data-seconds="2.000"' in shown
+    assert "minutes" not in listening.sample_view({"enrollment": long[:SR]}).data
+
+
 def test_what_is_alive_has_plain_html_beside_it(monkeypatch):
     given = []
     monkeypatch.setattr(widgets, "display", lambda bundle, raw: given.append((bundle, raw)))

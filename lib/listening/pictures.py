@@ -16,6 +16,7 @@ FLOOR_DB = -60.0  # the darkest colour of a spectrogram, in dB relative to the l
 CURSOR = "position:absolute;top:0;height:100%;width:2px;background:white;opacity:0"  # seen once its player has played
 ROW = "display:flex;flex-wrap:wrap;align-items:flex-start;gap:4px 16px"  # what fits stands side by side
 BESIDE = 5.2  # inches, of a picture that stands beside players
+SHOWN = 120  # s: of a longer wave a view holds the beginning, as an hour of sound would fill the notebook
 COLOUR_STEPS = 20  # 3 dB a step: fewer colours make a stored picture several times smaller
 
 
@@ -49,8 +50,12 @@ def sample_view(waves, sr=16000, title="", note=LEVEL_NOTE, columns=1):
     whole. A cursor moves over the spectrogram of what plays, and a click into one plays from there.
 
     columns: of the picture. A single one stands beside the players, with one time axis for all; where the page is too
-    narrow, and with more columns, the picture lies below them.
+    narrow, and with more columns, the picture lies below them. Of a wave longer than `SHOWN` seconds the beginning is
+    shown, and said.
     """
+    waves, whole = {label: as_numpy(wave)[..., : SHOWN * sr] for label, wave in waves.items()}, waves
+    if longest := max((as_numpy(wave).shape[-1] for wave in whole.values() if len(wave) > SHOWN * sr), default=0):
+        note += f" Here are the first {SHOWN // 60} of {longest / sr / 60:.0f} minutes."
     heading = f'<p style="width:100%;margin:0"><b>{html.escape(title)}</b></p>' if title else ""
     size = {"width": BESIDE, "row_height": max(0.85, min(1.15, 4.8 / len(waves)))} if columns == 1 and waves else {}
     shown = _followed(_spectrogram_figure(waves, sr, columns=columns, **size), waves, sr)
