@@ -39,8 +39,10 @@ DEFAULT, FORGETFUL = "attention of all blocks", "all but the speaker encoder"
 LOSSES = {
     "SI-SNR": {},
     "and the level, 0.1": dict(level=0.1),
+    "and the level, 0.3": dict(level=0.3),
     "and the spectrum, 5": dict(spectral=5.0),
     "and the spectrum, 20": dict(spectral=20.0),
+    "and both, 0.1 and 5": dict(level=0.1, spectral=5.0),
 }
 AMOUNTS = (15, 60, 240, 450)
 SHARES = (0.25, 0.5, 0.75, 1.0)

@@ -7,7 +7,7 @@ import torch
 from lib import runs
 from lib.losses import level_deviation
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.training import place_study
+from lib.training import place_study, views
 from lib.training.fit import fit, pad
 
 COLUMNS = {
@@ -66,6 +66,17 @@ def test_a_part_writes_its_rows_and_does_not_make_them_twice(part, small, monkey
     if part in ("losses", "matrix"):  # the others need an equaliser's scores before their first row
         place_study.PARTS[part](small, [0])
         pd.testing.assert_frame_equal(table, pd.read_csv(small.out / f"{part}.csv"))
+
+
+@pytest.mark.parametrize("part", ["cures", "amounts", "matrix"])
+def test_the_pictures_say_what_the_table_says(part, small):
+    figure = getattr(views, part)(place_study.PARTS[part](small, [0]))
+    axis = figure.axes[0]
+    if part == "matrix":
+        assert len(axis.texts) == 2 * 3 and [tick.get_text() for tick in axis.get_yticklabels()] == ["office", "phone"]
+    else:
+        names = [text.get_text() for text in axis.get_legend().get_texts()]
+        assert names[0] in ("equaliser", "attention of all blocks") and len(names) == {"cures": 5, "amounts": 3}[part]
 
 
 def test_adapters_that_are_off_are_the_starter_at_home(small):
