@@ -1,0 +1,203 @@
+"""The parts of `lib.training.place_study`: what each trains, measures and writes.
+
+Each takes a `Study` and the seeds of training, and returns its table: SI-SDRi in dB, a row or more for each run.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib import audio, runs
+from lib.data import mixtures, real_sounds
+from lib.data.dataset import collate
+from lib.data.places import NAMED
+from lib.evaluation import scores
+from lib.losses import SILENT_DB
+from lib.metrics import bootstrap_interval
+from lib.training import comparison, forgetting
+from lib.training.place_study import DEFAULT, EPOCHS, SEED, TRAINED
+
+PLACES = ("office", "meeting", "cafe", "phone")
+COMPARED = dict(mixtures=120, epochs=2)  # for the part `strategies`: as chapter 2 compares a few of them
+FORGETFUL = "all but the speaker encoder"
+LOSSES = {
+    "SI-SNR": {},
+    "and the level, 0.1": dict(level=0.1),
+    "and the level, 0.3": dict(level=0.3),
+    "and the spectrum, 5": dict(spectral=5.0),
+    "and the spectrum, 20": dict(spectral=20.0),
+    "and both, 0.1 and 5": dict(level=0.1, spectral=5.0),
+}
+AMOUNTS = (15, 60, 240, 450)
+SHARES = (0.25, 0.5, 0.75, 1.0)
+FAINT_DB = 15.0  # an answer so far under the usual level over its reference is too faint
+NOISE_SECONDS = (2, 10, 58)  # of the recorded crowd; Train has 58
+
+
+def summary(found, against=None):
+    """Mean SI-SDRi of each domain of `found` (`comparison.score`), the share of silent answers where they were asked
+    for, and for Test the paired difference with `against`.
+    """
+    row = found.groupby("domain")["si_sdri"].mean().to_dict()
+    if "level_db" in found and len(levels := found.loc[found["domain"] == "test", "level_db"].dropna()):
+        row["silent"] = float((levels <= SILENT_DB).mean())
+    if against is not None:
+        both = found.merge(against, on=["domain", "index"], suffixes=("", "_before")).query("domain == 'test'")
+        difference = (both["si_sdri"] - both["si_sdri_before"]).dropna()
+        row |= dict(zip(("beyond", "low", "high"), bootstrap_interval(difference.to_numpy())))
+    return row
+
+
+def by_strategy(study, seeds):
+    """Every strategy of chapter 2 on the same mixtures, and the same again for each further seed."""
+    train, sets = study.data("office", "Train", COMPARED["mixtures"]), study.sets()
+    speaker = scores.open_test(study.out / "data/office")[1].set_index("index")["speaker"]
+    for last in range(1, len(seeds) + 1):
+        table, _ = comparison.compare(
+            *(study.start, comparison.STRATEGIES, train, sets, study.out / "strategies"),
+            **dict(resume=True, collate=collate, seeds=seeds[:last], people=speaker, learning_rate=0),
+            **study.settings,
+            epochs=COMPARED["epochs"],
+        )
+        runs.write_text(study.out / "strategies.csv", table.to_csv(index=False, float_format="%.4f"))
+
+
+def by_loss(study, seeds):
+    """Terms in the loss beside SI-SNR, judged on Val: SI-SDRi, ESTOI, PESQ, and how many answers are too faint."""
+    val, home = study.data("office", "Val"), study.data("source", "Val")
+
+    def judged(model):
+        waves = scores.extract_all(model, val, progress=False).waves
+        table = scores.evaluate({"it": waves}, val, ("si_sdr", "pesq", "estoi"), progress=False)
+        levels = [
+            10 * torch.log10(torch.as_tensor(wave).square().mean() / item["target"].square().mean())
+            for wave, item in zip(waves, val)
+            if item["target"].any()
+        ]
+        levels, asked = torch.stack(levels), table["si_sdri"].isna()
+        return {
+            **table[["si_sdri", "estoi", "pesq"]].mean().to_dict(),
+            "silent": float((table.loc[asked, "level_db"] <= SILENT_DB).mean()),
+            "too_faint": float((levels < levels.median() - FAINT_DB).float().mean()),
+            "source": comparison.score(model, {"source": home}, collate=collate)["si_sdri"].mean(),
+        }
+
+    makers = {
+        "starter": lambda: judged(study.start),
+        "equaliser": lambda: judged(study.equaliser()),
+    }
+    for seed in seeds:
+        for name, terms in LOSSES.items():
+            key = f"{name}{f', seed {seed}' if seed else ''}"
+            makers[key] = lambda seed=seed, terms=terms: judged(study.run(seed=seed, **terms)[1])
+    return study.rows("losses", makers)
+
+
+def by_cure(study, seeds):
+    """Gain in the office beside loss at home: weights part of the way, a tenth of source mixtures, adapters off."""
+    sets = study.sets()
+    equalised = comparison.score(study.equaliser(), sets, collate=collate)
+
+    def along(strategy, rehearse=0):
+        before, after, _ = study.run(strategy, seed=seeds[0], rehearse=rehearse)
+        return [
+            {"share": share, **summary(comparison.score(between, sets, collate=collate), equalised)}
+            for share in SHARES
+            for between in (forgetting.interpolate(before, after, share),)
+        ]
+
+    def adapters():
+        on = comparison.score(study.run("adapters of rank 8", seed=seeds[0])[1], sets, collate=collate)
+        off = comparison.score(study.start, {"source": sets["source"]}, collate=collate)  # the weights without them
+        return [{"share": 1.0, **summary(on, equalised)}, {"share": 0.0, **summary(off)}]
+
+    makers = {
+        "equaliser": lambda: {"share": 0.0, **summary(equalised)},
+        DEFAULT: lambda: along(DEFAULT),
+        FORGETFUL: lambda: along(FORGETFUL),
+        f"{FORGETFUL}, rehearsal": lambda: along(FORGETFUL, TRAINED // 10),
+        "adapters, on and off": adapters,
+    }
+    return study.rows("cures", makers)
+
+
+def by_amount(study, seeds):
+    """SI-SDRi on Test over the mixtures there are, behind an equaliser fitted on no more; as many steps where 12
+    epochs allow it.
+    """
+    sets = study.sets()
+
+    def trained(strategy, amount):
+        epochs = min(12, max(2, round(EPOCHS * TRAINED / amount)))
+        before, after, history = study.run(strategy, amount=amount, seed=seeds[0], epochs=epochs)
+        equalised = comparison.score(before, sets, collate=collate)
+        row = {"strategy": strategy, "mixtures": amount, "epochs": epochs, "seconds": history.attrs["seconds"]}
+        row["equaliser"] = summary(equalised)["test"]
+        return {**row, **summary(comparison.score(after, sets, collate=collate), equalised)}
+
+    pairs = [(strategy, amount) for strategy in (DEFAULT, "last 1 full") for amount in AMOUNTS]
+    return study.rows("amounts", {f"{s}, {a}": (lambda s=s, a=a: trained(s, a)) for s, a in pairs})
+
+
+def by_place(study, seeds):
+    """The default recipe in each place (equaliser, attention of all blocks, the share of the way that loses 0.3 dB at
+    home at most on Val people), tested in each place and at home.
+    """
+    tests = {place: study.data(place, "Test", 50) for place in PLACES} | {"source": study.data("source", "Test", 50)}
+    home = study.data("source", "Val", 40)
+
+    def tested(model, place, system):
+        found = comparison.score(model, tests, collate=collate)
+        row = {"trained_in": place, "system": system, **found.groupby("domain")["si_sdri"].mean().to_dict()}
+        return row, found.loc[found["domain"] == place, "si_sdri"].to_numpy()
+
+    def trained(place):
+        before, after, _ = study.run(place=place, seed=seeds[0])
+        along = forgetting.curve(before, after, {"source": home}, (0.0, 0.5, 0.75, 1.0), collate=collate)
+        share = forgetting.choose(along)
+        (plain, first), (row, last) = (
+            tested(before, place, "equaliser"),
+            tested(forgetting.interpolate(before, after, share), place, "fine-tuned"),
+        )
+        beyond = (last - first)[~pd.isna(first)]
+        return [plain, {**row, "share": share, **dict(zip(("beyond", "low", "high"), bootstrap_interval(beyond)))}]
+
+    makers = {"starter": lambda: tested(study.start, "", "starter")[0]}
+    return study.rows("matrix", {**makers, **{place: (lambda p=place: trained(p)) for place in PLACES}})
+
+
+def by_noise(study, seeds):
+    """The café, learned from mixtures with so many seconds of its recorded crowd; Val and Test have a stretch of their
+    own.
+    """
+    tests = {"test": study.data("cafe", "Test")}
+    recording = next(path for path in sorted(real_sounds.folder("crowd").rglob("*")) if audio.is_sound(path.name))
+    wave, told = audio.read(recording), {**NAMED["cafe"].mixtures, "folder_share": 1.0}
+    del told["recording"]
+
+    def trained(seconds):
+        folder = study.out / "data" / f"crowd_{seconds}_s"
+        folder.mkdir(parents=True, exist_ok=True)
+        heard = wave[: seconds * 16000]
+        audio.write(folder / "crowd.wav", np.pad(heard, (0, len(heard) // 4)))  # four fifths of a file are Train's
+        place = replace(NAMED["cafe"], mixtures={**told, "noise_folder": str(folder)})
+        out, counts = folder.with_name(f"cafe_{seconds}_s"), dict(train=TRAINED, val=0, test=0)
+        mixtures.build(study.table, out, progress=False, seed=SEED, place=place, absent_share=0.2, **counts)
+        before, after, _ = study.run(place=f"cafe_{seconds}_s", val="cafe", seed=seeds[0])
+        equalised = comparison.score(before, tests, collate=collate)
+        row = {"seconds": seconds, "equaliser": summary(equalised)["test"]}
+        return {**row, **summary(comparison.score(after, tests, collate=collate), equalised)}
+
+    return study.rows("noise", {f"{seconds} s": (lambda s=seconds: trained(s)) for seconds in NOISE_SECONDS})
+
+
+PARTS = {
+    "strategies": by_strategy,
+    "losses": by_loss,
+    "cures": by_cure,
+    "amounts": by_amount,
+    "matrix": by_place,
+    "noise": by_noise,
+}
