@@ -111,6 +111,13 @@ def upload(run, *names, press, seconds=20, several=False):
     button, output = ipywidgets.Button(description=press, button_style="primary"), ipywidgets.Output()
 
     def on_click(_):
+        button.disabled, button.description = True, "at work"  # a second press would wait behind the first
+        try:
+            answer()
+        finally:
+            button.disabled, button.description = False, press
+
+    def answer():
         output.clear_output()
         with output:
             try:

@@ -106,17 +106,19 @@ def compare(
     seeds=(0,),
     equalise=True,
     people=None,
+    equaliser=None,
     **settings,
 ):
     """Fine-tune `start` by each of `strategies`, once a seed, and measure it. Returns `(table, samples)`.
 
     start: the model, left as it is. names: of strategies, out of `STRATEGIES`. sets: domain -> dataset, `val` among
     them. before: the start's scores, where `score` has them already. equalise: every strategy trains behind the
-    equaliser fitted on `train`, so that it learns what is left to learn; else from `start` alone. people: who is
-    asked for in each Test mixture (a Series over its index), where the interval over people is wanted as well.
-    settings: see `training.Settings`. Each strategy is a run in `out`, whose weights are dropped once measured. A
-    `learning_rate` of 0 or None is each strategy's own (`lib.training.strategies`). With `resume` those that are
-    done are not done again.
+    equaliser fitted on `train`, so that it learns what is left to learn; else from `start` alone. equaliser:
+    `start` with an equaliser, and its scores, where they are there already. people: who is asked for in each Test
+    mixture (a Series over its index), where the interval over people is wanted as well. settings: see
+    `training.Settings`. Each strategy is a run in `out`, whose weights are dropped once measured. A `learning_rate`
+    of 0 or None is each strategy's own (`lib.training.strategies`). With `resume` those that are done are not done
+    again.
 
     table: a row a strategy, after the model before and the one with an equaliser fitted on `train` behind it:
     strategy, trainable, rate, seconds, memory_mb, best_epoch, and for each domain <domain>_si_sdri with
@@ -134,8 +136,9 @@ def compare(
     )
     before, started = score(start, sets, **how) if before is None else before, time.perf_counter()
     samples = [before.assign(strategy=BEFORE, seed=seeds[0])]
-    filtered = fit_equaliser(start, train)
-    seconds, equalised = time.perf_counter() - started, score(filtered, sets, **how)
+    filtered, equalised = equaliser or (fit_equaliser(start, train), None)
+    seconds = time.perf_counter() - started
+    equalised = score(filtered, sets, **how) if equalised is None else equalised
     rows.append({"strategy": EQUALISER, "trainable": 0, "seconds": seconds})
     samples.append(equalised.assign(strategy=EQUALISER, seed=seeds[0]))
     todo = [(name, seed) for seed in seeds for name in names]

@@ -33,6 +33,7 @@ SEED = 7  # of the mixtures; chapter 1's is 0
 COUNTS = dict(train=450, val=60, test=100)  # mixtures of a place
 TRAINED, EPOCHS = 240, 3  # mixtures of an epoch, and epochs, where a part says nothing else
 DEFAULT = "attention of all blocks"
+LEVEL = 0.1  # of the term in the loss, where a part says nothing else; the part `losses` has what it brings
 
 
 class Study:
@@ -41,7 +42,7 @@ class Study:
     def __init__(self, out, pretrained="pretrained/starter", source="auto", root=None, counts=None, **settings):
         self.out, self.start = Path(out), stand_ins.starter(pretrained)
         self.table, self.counts = split_by_speaker(voices.load(source, root=root)), {**COUNTS, **(counts or {})}
-        self.settings = {"progress": "none", **settings}
+        self.settings = {"progress": "none", "level": LEVEL, **settings}
 
     def data(self, place, split, limit=None):
         """Mixtures of `place`, or of a folder of that name in OUT/data; the source domain is the place `source`: two
@@ -80,8 +81,17 @@ class Study:
         strategies.freeze_as(model, strategy)
         differs = dict(place=place, amount=amount, seed=seed, rehearse=rehearse, epochs=epochs, **terms)
         folder = self.out / "runs" / comparison.slug("_".join([strategy, *map(str, differs.values()), *terms]))
-        told = dict(learning_rate=comparison.rate_of(strategy), seed=seed, epochs=epochs, **self.settings, **terms)
-        history = fit(model, train, val, folder, resume=True, collate=collate, notes={"strategy": strategy}, **told)
+        told = dict(learning_rate=comparison.rate_of(strategy), seed=seed, epochs=epochs)
+        history = fit(
+            model,
+            train,
+            val,
+            folder,
+            resume=True,
+            collate=collate,
+            notes={"strategy": strategy},
+            **{**told, **self.settings, **terms},
+        )
         return before, (merge_adapters(model) if strategy.startswith("adapters") else model), history
 
     def rows(self, name, makers):

@@ -13,26 +13,30 @@ async function choose(page, field, files) {
 }
 
 // what stands below the button: its own output, not the rest of the page
-const answer = (page) => page.evaluate(() => {
+// `fresh`: all of it came after the last call with `mark`, also where it says the same again
+const answer = (page, mark = false) => page.evaluate((mark) => {
   const button = [...document.querySelectorAll(".widget-upload")].pop();
   let box = button;
   while (box && !box.querySelector(".widget-output, .jupyter-widget-output-area, .jp-OutputArea")) box = box.parentElement;
   const area = box && [...box.querySelectorAll(".jp-OutputArea")].pop();
-  return area ? { text: area.innerText, players: area.querySelectorAll("audio").length,
+  const shown = area ? [...area.querySelectorAll(".jp-OutputArea-child")] : [];
+  const fresh = shown.length > 0 && shown.every((one) => !one.dataset.seen);
+  if (mark) shown.forEach((one) => { one.dataset.seen = "yes"; });
+  return area ? { fresh, text: area.innerText, players: area.querySelectorAll("audio").length,
     heard: [...area.querySelectorAll("audio")].map((one) => one.src.slice(-200)).join(),
     red: area.querySelectorAll('[data-mime-type$="stderr"], [data-mime-type$="error"]').length } : null;
-});
+}, mark);
 
 const said = (found) => (found ? `${found.text.slice(0, 200)}, ${found.players} players, ${found.red} red` : "nothing");
 
-// Press the button; then its answer is another one than before, and matches `words` (null: it has players).
+// Press the button; then its answer is a new one, and matches `words` (null: it has players).
 async function worked(page, words, until, ms = 3 * MINUTE) {
-  const before = await answer(page);
+  await answer(page, true);
   await page.locator(".jp-OutputArea .widget-button.mod-primary:visible").last().click();
   return until(async () => {
     const found = await answer(page);
-    if (!found || found.red || (found.heard === before.heard && found.text === before.text)) return null;
-    return words === null ? found.players > 0 && found.heard !== before.heard : new RegExp(words, "s").test(found.text);
+    if (!found || found.red || !found.fresh) return null;
+    return words === null ? found.players > 0 : new RegExp(words, "s").test(found.text);
   }, ms);
 }
 

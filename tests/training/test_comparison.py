@@ -143,6 +143,17 @@ def test_people_are_drawn_anew_where_they_are_told(compared, start):
     assert (rows["test_beyond_people_low"] != rows["test_beyond_low"]).any()
 
 
+def test_an_equaliser_that_is_known_is_not_fitted_again(compared, start, monkeypatch):
+    table, samples, out, _, sets = compared
+    known = comparison.fit_equaliser(start, noise(6, 1))
+    scores = samples.query("strategy == 'no training: an equaliser'").drop(columns=["strategy", "seed"])
+    monkeypatch.setattr(comparison, "fit_equaliser", lambda *a: pytest.fail("fitted again"))
+    told = dict(resume=True, say=lambda line: None, equaliser=(known, scores))
+    again, _ = comparison.compare(start, ["head only"], noise(6, 1), sets, out, **told, **SETTINGS)
+    columns = ["strategy", "test_si_sdri", "test_beyond"]
+    pd.testing.assert_frame_equal(again[columns].head(2), table[columns].head(2))
+
+
 def test_a_further_seed_leaves_what_the_first_made(compared, start, monkeypatch):
     _, _, out, _, sets = compared
     names, trained, fit = ["head only"], [], comparison.fit
