@@ -226,8 +226,8 @@ def _summary(samples, strategy, people=None):
             mean, low, high = bootstrap_interval(values.to_numpy())
             kind = "" if name == "si_sdri" else f"{name}_"
             row |= {f"{domain}_{name}": mean, f"{domain}_{kind}low": low, f"{domain}_{kind}high": high}
-            if people is not None and domain == "test" and name == "beyond":
-                _, low, high = people_interval(values.to_numpy(), people.loc[values.index].to_numpy())
+            if people is not None and people.nunique() > 1 and domain == "test" and name == "beyond":
+                _, low, high = people_interval(values.to_numpy(), people.reindex(values.index).to_numpy())
                 row |= {"test_beyond_people_low": low, "test_beyond_people_high": high}
         if "level_db" in chosen and len(levels := chosen["level_db"].dropna()):
             row[f"{domain}_silent"] = float((levels <= SILENT_DB).mean())
@@ -240,6 +240,13 @@ def shown(table):
     for name in ("change", "beyond"):
         part[f"{name}, 95 %"] = [
             f"{row[f'test_{name}']:+.2f} ({row[f'test_{name}_low']:+.2f} to {row[f'test_{name}_high']:+.2f})"
+            for row in table.to_dict("records")
+        ]
+    if "test_beyond_people_low" in table:
+        part["over people"] = [
+            ""
+            if row["strategy"] == BEFORE
+            else f"{row['test_beyond_people_low']:+.2f} to {row['test_beyond_people_high']:+.2f}"
             for row in table.to_dict("records")
         ]
     part = part.rename(columns={"change, 95 %": "change on test, 95 %", "beyond, 95 %": "beyond the equaliser, 95 %"})

@@ -14,108 +14,207 @@ reports; intervals are 95 % over mixtures.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
-from lib import runs, stand_ins
-from lib.data import mixtures, voices
-from lib.data.dataset import collate, part
+from lib import audio, runs
+from lib.data import mixtures, real_sounds
+from lib.data.dataset import collate
 from lib.data.places import NAMED
-from lib.data.splits import split_by_speaker
-from lib.training import comparison, strategies
-from lib.training.adapters import merge_adapters
-from lib.training.equaliser import fit_equaliser
-from lib.training.fit import fit
+from lib.evaluation import scores
+from lib.losses import SILENT_DB
+from lib.metrics import bootstrap_interval
+from lib.training import comparison, forgetting
+from lib.training.place_runs import DEFAULT, EPOCHS, SEED, TRAINED, Study
 
-SEED = 7  # of the mixtures; chapter 1's is 0
-COUNTS = dict(train=450, val=60, test=100)  # mixtures of a place
-TRAINED, EPOCHS = 240, 3  # mixtures of an epoch, and epochs, where a part says nothing else
-DEFAULT = "attention of all blocks"
-LEVEL = 0.1  # of the term in the loss, where a part says nothing else; the part `losses` has what it brings
+PLACES = ("office", "meeting", "cafe", "phone")
+COMPARED = dict(mixtures=120, epochs=2)  # for the part `strategies`: as chapter 2 compares a few of them
+FORGETFUL = "all but the speaker encoder"
+LOSSES = {
+    "SI-SNR alone": dict(level=0.0),
+    "and the level, 0.1": {},
+    "and the level, 0.3": dict(level=0.3),
+    "and the spectrum, 5": dict(level=0.0, spectral=5.0),
+    "and the spectrum, 20": dict(level=0.0, spectral=20.0),
+    "and both, 0.1 and 5": dict(spectral=5.0),
+}
+AMOUNTS = (15, 60, 240, 450)
+SHARES = (0.25, 0.5, 0.75, 1.0)
+FAINT_DB = 15.0  # an answer so far under the usual level over its reference is too faint
+NOISE_SECONDS = (2, 10, 58)  # of the recorded crowd; Train has 58
 
 
-class Study:
-    """The data and the runs of one study in the folder `out`."""
+def summary(found, against=None):
+    """Mean SI-SDRi of each domain of `found` (`comparison.score`), the share of silent answers where they were asked
+    for, and for Test the paired difference with `against`.
+    """
+    row = found.groupby("domain")["si_sdri"].mean().to_dict()
+    if "level_db" in found and len(levels := found.loc[found["domain"] == "test", "level_db"].dropna()):
+        row["silent"] = float((levels <= SILENT_DB).mean())
+    if against is not None:
+        both = found.merge(against, on=["domain", "index"], suffixes=("", "_before")).query("domain == 'test'")
+        difference = (both["si_sdri"] - both["si_sdri_before"]).dropna()
+        row |= dict(zip(("beyond", "low", "high"), bootstrap_interval(difference.to_numpy())))
+    return row
 
-    def __init__(self, out, pretrained="pretrained/starter", source="auto", root=None, counts=None, **settings):
-        self.out, self.start = Path(out), stand_ins.starter(pretrained)
-        self.table, self.counts = split_by_speaker(voices.load(source, root=root)), {**COUNTS, **(counts or {})}
-        self.settings = {"progress": "none", "level": LEVEL, **settings}
 
-    def data(self, place, split, limit=None):
-        """Mixtures of `place`, or of a folder of that name in OUT/data; the source domain is the place `source`: two
-        people, no noise, no room.
-        """
-        folder = self.out / "data" / place
-        if place not in ("source", *NAMED):
-            return part(folder, split, limit)
-        plain = dict(interferers=(1, 1), sir_db=(-5.0, 5.0), background_share=0.0, absent_share=0.0)
-        told = plain if place == "source" else dict(place=place, absent_share=0.2)
-        counts = {**self.counts, "train": self.counts["train"] // 10} if place == "source" else self.counts
-        mixtures.build(self.table, folder, progress=False, seed=SEED, **counts, **told)
-        return part(folder, split, limit)
-
-    def sets(self, place="office"):
-        """What a run is measured on."""
-        found = {"val": self.data(place, "Val"), "test": self.data(place, "Test")}
-        return {**found, "source": self.data("source", "Test", 60)}
-
-    def equaliser(self, place="office", amount=TRAINED):
-        """The starter with the place's equaliser behind it."""
-        return fit_equaliser(self.start, self.data(place, "Train", amount))
-
-    def run(self, strategy=DEFAULT, place="office", amount=TRAINED, seed=0, rehearse=0, epochs=EPOCHS, val="", **terms):
-        """The starter behind the place's equaliser, and the same fine-tuned by `strategy` at its own rate:
-        `(before, after, history)`. A finished run is read back. rehearse: source mixtures in each epoch beside.
-        val: the place that chooses the epoch, where it is another.
-        """
-        train, val = self.data(place, "Train", amount), self.data(val or place, "Val")
-        before = self.equaliser(place, amount)
-        if rehearse:
-            train = torch.utils.data.ConcatDataset([train, self.data("source", "Train", rehearse)])
-        torch.manual_seed(seed)
-        model = type(before)(type(before).config_class(**before.config.to_dict()))
-        model.load_state_dict(before.state_dict())
-        strategies.freeze_as(model, strategy)
-        differs = dict(place=place, amount=amount, seed=seed, rehearse=rehearse, epochs=epochs, **terms)
-        folder = self.out / "runs" / comparison.slug("_".join([strategy, *map(str, differs.values()), *terms]))
-        told = dict(learning_rate=comparison.rate_of(strategy), seed=seed, epochs=epochs)
-        history = fit(
-            model,
-            train,
-            val,
-            folder,
-            resume=True,
-            collate=collate,
-            notes={"strategy": strategy},
-            **{**told, **self.settings, **terms},
+def by_strategy(study, seeds):
+    """Every strategy of chapter 2 on the same mixtures, and the same again for each further seed."""
+    train, sets = study.data("office", "Train", COMPARED["mixtures"]), study.sets()
+    speaker = scores.open_test(study.out / "data/office")[1].set_index("index")["speaker"]
+    for last in range(1, len(seeds) + 1):
+        table, _ = comparison.compare(
+            *(study.start, comparison.STRATEGIES, train, sets, study.out / "strategies"),
+            **dict(resume=True, collate=collate, seeds=seeds[:last], people=speaker, learning_rate=0),
+            **study.settings,
+            epochs=COMPARED["epochs"],
         )
-        return before, (merge_adapters(model) if strategy.startswith("adapters") else model), history
+        runs.write_text(study.out / "strategies.csv", table.to_csv(index=False, float_format="%.4f"))
 
-    def rows(self, name, makers):
-        """Write OUT/<name>.csv: for each key of `makers` (a row's first column) the row or rows that its function
-        makes.
-        """
-        path = self.out / f"{name}.csv"
-        table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
-        for key, make in makers.items():
-            if len(table) and (table["row"] == key).any():
-                continue
-            made = make()
-            made = pd.DataFrame(made if isinstance(made, list) else [made])
-            made.insert(0, "row", key)
-            table = pd.concat([table, made], ignore_index=True)
-            runs.write_text(path, table.to_csv(index=False, float_format="%.4f"))
-            print(made.round(2).to_string(index=False), flush=True)
-        return table
+
+def by_loss(study, seeds):
+    """Terms in the loss beside SI-SNR, judged on Val: SI-SDRi, ESTOI, PESQ, and how many answers are too faint."""
+    val, home = study.data("office", "Val"), study.data("source", "Val")
+
+    def judged(model):
+        waves = scores.extract_all(model, val, progress=False).waves
+        table = scores.evaluate({"it": waves}, val, ("si_sdr", "pesq", "estoi"), progress=False)
+        levels = [
+            10 * torch.log10(torch.as_tensor(wave).square().mean() / item["target"].square().mean())
+            for wave, item in zip(waves, val)
+            if item["target"].any()
+        ]
+        levels, asked = torch.stack(levels), table["si_sdri"].isna()
+        return {
+            **table[["si_sdri", "estoi", "pesq"]].mean().to_dict(),
+            "silent": float((table.loc[asked, "level_db"] <= SILENT_DB).mean()),
+            "too_faint": float((levels < levels.median() - FAINT_DB).float().mean()),
+            "source": comparison.score(model, {"source": home}, collate=collate)["si_sdri"].mean(),
+        }
+
+    makers = {
+        "starter": lambda: judged(study.start),
+        "equaliser": lambda: judged(study.equaliser()),
+    }
+    for name, terms in LOSSES.items():
+        makers[name] = lambda terms=terms: judged(study.run(seed=seeds[0], **terms)[1])
+    return study.rows("losses", makers)
+
+
+def by_cure(study, seeds):
+    """Gain in the office beside loss at home: weights part of the way, a tenth of source mixtures, adapters off."""
+    sets = study.sets()
+    equalised = comparison.score(study.equaliser(), sets, collate=collate)
+
+    def along(strategy, rehearse=0):
+        before, after, _ = study.run(strategy, seed=seeds[0], rehearse=rehearse)
+        return [
+            {"share": share, **summary(comparison.score(between, sets, collate=collate), equalised)}
+            for share in SHARES
+            for between in (forgetting.interpolate(before, after, share),)
+        ]
+
+    def adapters():
+        on = comparison.score(study.run("adapters of rank 8", seed=seeds[0])[1], sets, collate=collate)
+        off = comparison.score(study.start, {"source": sets["source"]}, collate=collate)  # the weights without them
+        return [{"share": 1.0, **summary(on, equalised)}, {"share": 0.0, **summary(off)}]
+
+    makers = {
+        "equaliser": lambda: {"share": 0.0, **summary(equalised)},
+        DEFAULT: lambda: along(DEFAULT),
+        FORGETFUL: lambda: along(FORGETFUL),
+        f"{FORGETFUL}, rehearsal": lambda: along(FORGETFUL, TRAINED // 10),
+        "adapters, on and off": adapters,
+    }
+    return study.rows("cures", makers)
+
+
+def by_amount(study, seeds):
+    """SI-SDRi on Test over the mixtures there are, behind an equaliser fitted on no more; as many steps where 12
+    epochs allow it.
+    """
+    sets = study.sets()
+
+    def trained(strategy, amount):
+        epochs = min(12, max(2, round(EPOCHS * TRAINED / amount)))
+        before, after, history = study.run(strategy, amount=amount, seed=seeds[0], epochs=epochs)
+        equalised = comparison.score(before, sets, collate=collate)
+        row = {"strategy": strategy, "mixtures": amount, "epochs": epochs, "seconds": history.attrs["seconds"]}
+        row["equaliser"] = summary(equalised)["test"]
+        return {**row, **summary(comparison.score(after, sets, collate=collate), equalised)}
+
+    pairs = [(strategy, amount) for strategy in (DEFAULT, "last 1 full") for amount in AMOUNTS]
+    return study.rows("amounts", {f"{s}, {a}": (lambda s=s, a=a: trained(s, a)) for s, a in pairs})
+
+
+def by_place(study, seeds):
+    """The default recipe in each place (equaliser, attention of all blocks, the share of the way that loses 0.3 dB at
+    home at most on Val people), tested in each place and at home.
+    """
+    tests = {place: study.data(place, "Test", 50) for place in PLACES} | {"source": study.data("source", "Test", 50)}
+    home = study.data("source", "Val", 40)
+
+    def tested(model, place, system):
+        found = comparison.score(model, tests, collate=collate)
+        row = {"trained_in": place, "system": system, **found.groupby("domain")["si_sdri"].mean().to_dict()}
+        return row, found.loc[found["domain"] == place, "si_sdri"].to_numpy()
+
+    def trained(place):
+        before, after, _ = study.run(place=place, seed=seeds[0])
+        along = forgetting.curve(before, after, {"source": home}, (0.0, 0.5, 0.75, 1.0), collate=collate)
+        share = forgetting.choose(along)
+        (plain, first), (row, last) = (
+            tested(before, place, "equaliser"),
+            tested(forgetting.interpolate(before, after, share), place, "fine-tuned"),
+        )
+        beyond = (last - first)[~pd.isna(first)]
+        return [plain, {**row, "share": share, **dict(zip(("beyond", "low", "high"), bootstrap_interval(beyond)))}]
+
+    makers = {"starter": lambda: tested(study.start, "", "starter")[0]}
+    return study.rows("matrix", {**makers, **{place: (lambda p=place: trained(p)) for place in PLACES}})
+
+
+def by_noise(study, seeds):
+    """The café, learned from mixtures with so many seconds of its recorded crowd; Val and Test have a stretch of their
+    own.
+    """
+    tests = {"test": study.data("cafe", "Test")}
+    recording = next(path for path in sorted(real_sounds.folder("crowd").rglob("*")) if audio.is_sound(path.name))
+    wave, told = audio.read(recording), {**NAMED["cafe"].mixtures, "folder_share": 1.0}
+    del told["recording"]
+
+    def trained(seconds):
+        folder = study.out / "data" / f"crowd_{seconds}_s"
+        folder.mkdir(parents=True, exist_ok=True)
+        heard = wave[: seconds * 16000]
+        audio.write(folder / "crowd.wav", np.pad(heard, (0, len(heard) // 4)))  # four fifths of a file are Train's
+        place = replace(NAMED["cafe"], mixtures={**told, "noise_folder": str(folder)})
+        out, counts = folder.with_name(f"cafe_{seconds}_s"), dict(train=TRAINED, val=0, test=0)
+        mixtures.build(study.table, out, progress=False, seed=SEED, place=place, absent_share=0.2, **counts)
+        before, after, _ = study.run(place=f"cafe_{seconds}_s", val="cafe", seed=seeds[0])
+        equalised = comparison.score(before, tests, collate=collate)
+        row = {"seconds": seconds, "equaliser": summary(equalised)["test"]}
+        return {**row, **summary(comparison.score(after, tests, collate=collate), equalised)}
+
+    return study.rows("noise", {f"{seconds} s": (lambda s=seconds: trained(s)) for seconds in NOISE_SECONDS})
+
+
+PARTS = {
+    "strategies": by_strategy,
+    "losses": by_loss,
+    "cures": by_cure,
+    "amounts": by_amount,
+    "matrix": by_place,
+    "noise": by_noise,
+}
 
 
 def main(arguments=None):
     """The command line: parts after another, each into its CSV."""
-    from lib.training.place_parts import PARTS  # which needs what stands here
-
     parser = argparse.ArgumentParser(prog="python -m lib.training.place_study", description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the study")
     parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))

@@ -141,6 +141,7 @@ def test_people_are_drawn_anew_where_they_are_told(compared, start):
     assert (rows["test_beyond_people_low"] <= rows["test_beyond"]).all()
     assert (rows["test_beyond_people_high"] >= rows["test_beyond"]).all()
     assert (rows["test_beyond_people_low"] != rows["test_beyond_low"]).any()
+    assert " to " in comparison.shown(again)["over people"].iloc[-1] and "over people" not in comparison.shown(table)
 
 
 def test_an_equaliser_that_is_known_is_not_fitted_again(compared, start, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from lib import runs
 from lib.losses import level_deviation
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.training import place_parts, place_study, views
+from lib.training import place_runs, place_study, views
 from lib.training.fit import fit, pad
 
 COLUMNS = {
@@ -30,7 +30,7 @@ def noise(count, seed):
     return items
 
 
-class NoiseStudy(place_study.Study):
+class NoiseStudy(place_runs.Study):
     """A study of noise and a very small model."""
 
     def __init__(self, out):
@@ -46,31 +46,31 @@ class NoiseStudy(place_study.Study):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    monkeypatch.setattr(place_parts, "PLACES", ("office", "phone"))
-    monkeypatch.setattr(place_parts, "AMOUNTS", (2, 4))
-    monkeypatch.setattr(place_parts, "TRAINED", 10)
-    monkeypatch.setattr(place_study.Study.run, "__defaults__", ("attention of all blocks", "office", 4, 0, 0, 1, ""))
+    monkeypatch.setattr(place_study, "PLACES", ("office", "phone"))
+    monkeypatch.setattr(place_study, "AMOUNTS", (2, 4))
+    monkeypatch.setattr(place_study, "TRAINED", 10)
+    monkeypatch.setattr(place_runs.Study.run, "__defaults__", ("attention of all blocks", "office", 4, 0, 0, 1, ""))
     monkeypatch.setattr(
-        place_parts, "LOSSES", {name: place_parts.LOSSES[name] for name in list(place_parts.LOSSES)[:2]}
+        place_study, "LOSSES", {name: place_study.LOSSES[name] for name in list(place_study.LOSSES)[:2]}
     )
     return NoiseStudy(tmp_path)
 
 
 @pytest.mark.parametrize("part", COLUMNS)
 def test_a_part_writes_its_rows_and_does_not_make_them_twice(part, small, monkeypatch):
-    place_parts.PARTS[part](small, [0])
+    place_study.PARTS[part](small, [0])
     table = pd.read_csv(small.out / f"{part}.csv")
     assert COLUMNS[part] <= set(table.columns) and len(table) == ROWS[part]
-    monkeypatch.setattr(place_study, "fit", lambda *a, **k: pytest.fail("trained again"))
-    monkeypatch.setattr(place_parts.comparison, "score", lambda *a, **k: pytest.fail("scored again"))
+    monkeypatch.setattr(place_runs, "fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(place_study.comparison, "score", lambda *a, **k: pytest.fail("scored again"))
     if part in ("losses", "matrix"):  # the others need an equaliser's scores before their first row
-        place_parts.PARTS[part](small, [0])
+        place_study.PARTS[part](small, [0])
         pd.testing.assert_frame_equal(table, pd.read_csv(small.out / f"{part}.csv"))
 
 
 @pytest.mark.parametrize("part", ["cures", "amounts", "matrix"])
 def test_the_pictures_say_what_the_table_says(part, small):
-    figure = getattr(views, part)(place_parts.PARTS[part](small, [0]))
+    figure = getattr(views, part)(place_study.PARTS[part](small, [0]))
     axis = figure.axes[0]
     if part == "matrix":
         assert len(axis.texts) == 2 * 3 and [tick.get_text() for tick in axis.get_yticklabels()] == ["office", "phone"]
@@ -80,7 +80,7 @@ def test_the_pictures_say_what_the_table_says(part, small):
 
 
 def test_adapters_that_are_off_are_the_starter_at_home(small):
-    table = place_parts.by_cure(small, [0])
+    table = place_study.by_cure(small, [0])
     off = table[(table["row"] == "adapters, on and off") & (table["share"] == 0)]
     assert off["source"].item() == pytest.approx(table.loc[table["row"] == "equaliser", "source"].item(), abs=1e-3)
 
