@@ -2,9 +2,13 @@
 there.
 
 Waves are float32 `(samples,)` at 16 kHz; times in seconds. The recordings of a person follow each other inside a turn,
-with short breaths between; a turn is one line of the RTTM. Two styles are ready: `STUDIO`, what the starter was trained
-on, and `MEETING`, the domain to adapt to. Distributions: log-normal turn lengths, exponential pauses and overlaps, as
-dialogue corpora roughly show (Heldner and Edlund, "Pauses, gaps and overlaps in conversations", J. Phonetics 38, 2010).
+with short breaths between; a turn is one line of the RTTM. Four styles are ready: `STUDIO`, tidy talk; `MEETING`, rooms
+with background, which chapter 4 tests on; and talk as it is, `TALK` in a room and `PHONE` on the line. Distributions:
+log-normal turn lengths, exponential pauses and overlaps, as dialogue corpora roughly show. In talk as it is two in five
+changes of speaker overlap (Heldner and Edlund, "Pauses, gaps and overlaps in conversations", J. Phonetics 38, 2010), a
+gap lasts some 200 ms (Levinson and Torreira, Frontiers in Psychology 6:731, 2015), one contribution in five is a short
+"hm" (Knudsen et al., Frontiers in Psychology 11:593671, 2020), and about 14 % of the speech is overlapped, as in AMI's
+meetings.
 """
 
 import hashlib
@@ -15,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from lib import audio
-from lib.data import noises, rooms
+from lib.data import noises, rooms, voice_making
+from lib.data.devices import Device
 from lib.diarization import protocols
 from lib.diarization.rttm import Turn, write_rttm, write_uem
 from lib.runs import read_json, write_json, write_text
@@ -55,12 +60,17 @@ class Style:
         1.0,
         1.0,
     )  # each person played faster or slower by this factor, pitch and all: makes new voices out of few
+    tract: tuple = (1.0, 1.0)  # and with a vocal tract scaled by this factor: newer ones still
+    short_chance: float = 0.0  # that a turn is a "hm" or a laugh of 0.3 to 0.9 s
+    phone_share: float = 0.0  # of the conversations, on a telephone line: each person's own band, 8 bits at 8 kHz
+    burst_share: float = 0.0  # of the backgrounds that come and go: a door, a cough of the air conditioning, a chair
 
     def __post_init__(self):
         low, high = self.people
         if not 1 <= low <= high:
             raise ConversationError(f"people is {self.people}; give the least and the most, for example (2, 4).")
-        for name in ("overlap_chance", "again_chance", "aside_chance", "room_share"):
+        shares = ("overlap_chance", "again_chance", "aside_chance", "short_chance")
+        for name in (*shares, "room_share", "phone_share", "burst_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConversationError(f"{name} is {getattr(self, name)!r}; give a share from 0 to 1.")
         for name in ("seconds", "turn_seconds", "pause_seconds"):
@@ -80,6 +90,32 @@ MEETING = Style(
     level_db=(-6.0, 6.0),
     snr_db=(6.0, 18.0),
     room_share=1.0,
+)
+TALK = Style(
+    "talk",
+    people=(2, 4),
+    turn_seconds=1.7,
+    turn_spread=0.9,
+    pause_seconds=0.3,
+    overlap_chance=0.4,
+    overlap_seconds=0.9,
+    again_chance=0.25,
+    aside_chance=0.3,
+    short_chance=0.2,
+    level_db=(-8.0, 8.0),
+    snr_db=(3.0, 25.0),
+    room_share=0.7,
+    burst_share=0.4,
+)
+PHONE = replace(
+    TALK,
+    name="phone",
+    people=(2, 2),
+    level_db=(-6.0, 6.0),
+    snr_db=(12.0, 35.0),
+    room_share=0.2,
+    phone_share=1.0,
+    burst_share=0.3,
 )
 
 
@@ -118,6 +154,8 @@ def plan(rng, style, people):
     at, speaker = rng.uniform(0.1, 1.0), people[int(rng.integers(len(people)))]
     while True:
         length = float(np.clip(style.turn_seconds * np.exp(style.turn_spread * rng.standard_normal()), 0.4, 12.0))
+        if style.short_chance and rng.random() < style.short_chance:
+            length = rng.uniform(0.3, 0.9)
         turn = Turn(speaker, round(at, 3), round(at + length, 3))
         if turn.end > style.seconds - 0.1:
             return sorted(turns, key=lambda turn: turn.start)
@@ -179,33 +217,21 @@ def simulate(style, voices, seed=0, music=()):
     music: pieces `(samples,)` that may be the background beside coloured noise. Raises `ConversationError` with too few
     people.
     """
-    if len(voices.people) < style.people[1]:
-        raise ConversationError(
-            f"a conversation of up to {style.people[1]} people needs as many voices with {LEAST_SECONDS:g} s or more;"
-            f" found {len(voices.people)} ({', '.join(voices.people)}). Add recordings, or lower people."
-        )
     rng = np.random.default_rng(seed)
-    people = [
-        str(name)
-        for name in rng.choice(voices.people, rng.integers(style.people[0], style.people[1] + 1), replace=False)
-    ]
-    turns = plan(rng, style, people)
-    samples, parts = round(style.seconds * SR), {}
-    for name in dict.fromkeys(turn.speaker for turn in turns):
-        speed = rng.uniform(*style.speed) if style.speed != (1.0, 1.0) else 1.0
-        part, stock = np.zeros(samples, np.float32), _stock(rng, voices, name, speed)
-        for turn in (turn for turn in turns if turn.speaker == name):
-            first, last = round(turn.start * SR), round(turn.end * SR)
-            part[first:last] = _utter(rng, stock, last - first)
-        parts[name] = part * 10 ** (rng.uniform(*style.level_db) / 20)
+    turns, parts = speak(rng, style, voices)
     facts = {"seed": seed, "people": list(parts), "overlap": round(overlap(turns), 4), "room": None, "snr_db": None}
     if rng.random() < style.room_share:
         facts["room"] = rooms.draw(rng, len(parts))
         parts = dict(zip(parts, _in_room(list(parts.values()), facts["room"])))
+    phone = bool(style.phone_share) and rng.random() < style.phone_share
+    if phone:
+        parts = {name: _on_the_line(rng, part) for name, part in parts.items()}
+    samples = round(style.seconds * SR)
     wave = np.sum(list(parts.values()), axis=0) if parts else np.zeros(samples, np.float32)
     if style.snr_db and parts:
         facts["snr_db"] = round(float(rng.uniform(*style.snr_db)), 2)
-        wave = wave + _background(rng, wave, facts["snr_db"], music)
+        background = _background(rng, wave, facts["snr_db"], music, style.burst_share)
+        wave = wave + (_on_the_line(rng, background) if phone else background)
     gain = min(1.0, 0.9 / max(float(np.abs(wave).max(initial=0.0)), 1e-9))
     return Conversation(
         (wave * gain).astype(np.float32),
@@ -215,11 +241,39 @@ def simulate(style, voices, seed=0, music=()):
     )
 
 
-def _stock(rng, voices, name, speed=1.0):
+def speak(rng, style, voices):
+    """Who says what when, before any room: `(turns, parts)`, speaker -> that person's wave `(samples,)`.
+
+    Raises `ConversationError` with too few people.
+    """
+    if len(voices.people) < style.people[1]:
+        raise ConversationError(
+            f"a conversation of up to {style.people[1]} people needs as many voices with {LEAST_SECONDS:g} s or more;"
+            f" found {len(voices.people)} ({', '.join(voices.people)}). Add recordings, or lower people."
+        )
+    people = [
+        str(name)
+        for name in rng.choice(voices.people, rng.integers(style.people[0], style.people[1] + 1), replace=False)
+    ]
+    turns = plan(rng, style, people)
+    samples, parts = round(style.seconds * SR), {}
+    for name in dict.fromkeys(turn.speaker for turn in turns):
+        speed = rng.uniform(*style.speed) if style.speed != (1.0, 1.0) else 1.0
+        tract = rng.uniform(*style.tract) if style.tract != (1.0, 1.0) else 1.0
+        part, stock = np.zeros(samples, np.float32), _stock(rng, voices, name, speed, tract)
+        for turn in (turn for turn in turns if turn.speaker == name):
+            first, last = round(turn.start * SR), round(turn.end * SR)
+            part[first:last] = _utter(rng, stock, last - first)
+        parts[name] = part * 10 ** (rng.uniform(*style.level_db) / 20)
+    return turns, parts
+
+
+def _stock(rng, voices, name, speed=1.0, tract=1.0):
     """A person's recordings without end, in a random order that begins anew when all are used."""
     while True:
         for place in rng.permutation(len(voices.paths[name])):
             wave = audio.resample(voices.read(voices.paths[name][place]), round(SR * speed), SR)
+            wave = voice_making.stretch_envelope(wave, tract)
             if len(wave) > 2 * FADE:
                 yield wave
 
@@ -256,12 +310,33 @@ def _in_room(parts, room):
     return heard
 
 
-def _background(rng, wave, snr_db, music):
+def _on_the_line(rng, wave):
+    """`wave` through a telephone: a band of its own between some 300 and 3400 Hz, a tilt, 8 bits at 8 kHz."""
+    low, high, tilt = rng.uniform(180, 420), rng.uniform(3000, 3700), rng.uniform(-6, 6)
+    curve = ((0, -50), (0.6 * low, -35), (low, -tilt / 2), (high, tilt / 2), (high + 300, -40), (8000, -60))
+    return Device(curve=curve, codec="mu-law")(wave)
+
+
+def _background(rng, wave, snr_db, music, burst_share=0.0):
     level = audio.rms_db(wave) - snr_db
     if len(music) and rng.random() < 0.3:
         piece = music[int(rng.integers(len(music)))]
         return audio.set_level(np.resize(np.roll(piece, -int(rng.integers(len(piece)))), len(wave)), level)
-    return audio.set_level(noises.coloured(rng, len(wave)), level)
+    if burst_share and rng.random() < 0.3:
+        return audio.set_level(noises.fan(rng, len(wave)), level)
+    noise = noises.coloured(rng, len(wave))
+    if burst_share and rng.random() < burst_share:
+        noise = noise * _bursts(rng, len(wave)) + 0.1 * noises.coloured(rng, len(wave))
+    return audio.set_level(noise, level)
+
+
+def _bursts(rng, samples):
+    """A level over time `(samples,)` that rises steeply every few seconds and falls again within 50 ms to a second."""
+    out, at = np.zeros(samples, np.float32), 0
+    while (at := at + int(rng.exponential(3.0) * SR)) < samples:
+        fall = np.exp(-np.arange(SR) / (rng.uniform(0.05, 0.4) * SR)).astype(np.float32)[: samples - at]
+        out[at : at + len(fall)] += 10 ** (rng.uniform(-15, 0) / 20) * fall
+    return out
 
 
 # --- on disk
@@ -332,7 +407,9 @@ def _fingerprint(table):
 
 __all__ = [
     "MEETING",
+    "PHONE",
     "STUDIO",
+    "TALK",
     "Conversation",
     "ConversationError",
     "Style",
@@ -343,5 +420,6 @@ __all__ = [
     "plan",
     "replace",
     "simulate",
+    "speak",
     "write",
 ]

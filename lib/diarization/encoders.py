@@ -18,7 +18,7 @@ with extras(), warnings.catch_warnings():
     from pyannote.audio import Model
 
 SR = 16000
-ENCODERS = ("resemblyzer", "xvector")
+ENCODERS = ("resemblyzer", "xvector", "both", "efficientnet_lite0")
 SHORTEST = 0.4  # s of speech under which a vector says nothing
 
 
@@ -30,8 +30,8 @@ class Voiceprint(Model):
     """Only the speech under the mask is heard, so that a window with two people gives two vectors. A silent mask gives
     NaN.
 
-    kind: resemblyzer (a d-vector network, its weights in the package) or xvector (the speaker encoder of chapter 2's
-    starter).
+    kind: resemblyzer (a d-vector network, its weights in the package), xvector (the speaker encoder of chapter 2's
+    starter), both (their vectors side by side), or efficientnet_lite0 (a network that learned pictures: the control).
     """
 
     def __init__(self, kind="resemblyzer", starter="pretrained/starter"):
@@ -39,12 +39,15 @@ class Voiceprint(Model):
             raise EncoderError(f"unknown speaker encoder {kind!r}; known are: {', '.join(ENCODERS)}")
         super().__init__(sample_rate=SR)
         self.kind = kind
-        self.backbone = backbones.backbone(kind, str(place(starter)) if kind == "xvector" else "pretrained")
+        names = ("resemblyzer", "xvector") if kind == "both" else (kind,)
+        self.backbones = torch.nn.ModuleList(
+            backbones.backbone(name, str(place(starter)) if name == "xvector" else "pretrained") for name in names
+        )
         self.eval()
 
     @property
     def dimension(self):
-        return self.backbone.dim
+        return sum(backbone.dim for backbone in self.backbones)
 
     @torch.inference_mode()
     def forward(self, waveforms, weights=None):
@@ -58,15 +61,22 @@ class Voiceprint(Model):
         out = torch.full((len(waveforms), self.dimension), float("nan"))
         active = [k for k in range(len(waveforms)) if heard[k].any()]
         if active:
-            out[active] = self._embed([waveforms[k, 0, heard[k]] for k in active])
+            out[active] = self.vectors([waveforms[k, 0, heard[k]] for k in active])
         return out
 
-    def _embed(self, speech):
-        """A list of waves `(samples,)` -> `(len, dimension)`."""
-        if self.kind == "xvector":
-            least = int(SHORTEST * SR)
-            return torch.cat([self.backbone(wave.repeat(-(-least // len(wave)))[None]) for wave in speech])
+    @torch.inference_mode()
+    def vectors(self, speech):
+        """A list of waves `(samples,)` of any length -> `(len, dimension)`, each network's part of length 1."""
+        return torch.cat([_embed(backbone, speech) for backbone in self.backbones], dim=1)
+
+
+def _embed(backbone, speech):
+    if backbone.name == "resemblyzer":
         windows = [mels.mel_windows(wave[None]) for wave in speech]  # each (1, windows, 160, 40)
         flat = torch.cat(windows, dim=1).transpose(0, 1)
-        vectors = backbones.run(self.backbone.stages.values(), flat).split([part.shape[1] for part in windows])
-        return torch.stack([torch.nn.functional.normalize(part.mean(0), dim=0) for part in vectors])
+        vectors = backbones.run(backbone.stages.values(), flat).split([part.shape[1] for part in windows])
+        vectors = torch.stack([part.mean(0) for part in vectors])
+    else:
+        least = int(SHORTEST * SR)
+        vectors = torch.cat([backbone(wave.repeat(-(-least // len(wave)))[None]) for wave in speech])
+    return torch.nn.functional.normalize(vectors, dim=1)

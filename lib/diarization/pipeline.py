@@ -17,7 +17,8 @@ import torch
 
 from lib import audio, extras, runs
 from lib.diarization import models
-from lib.diarization.encoders import Voiceprint
+from lib.diarization.encoders import ENCODERS, Voiceprint
+from lib.diarization.second_look import again
 from lib.runs import place
 
 with extras(), warnings.catch_warnings():
@@ -40,6 +41,11 @@ SEARCH = {
     "threshold": (0.05, 0.45),
     "min_cluster_size": (2, 10),
 }  # where tuning looks: pyannote's 0 to 2 fits any encoder and wastes most trials
+VBX = {  # pyannote's own, for its community-1 pipeline
+    "segmentation": UNTUNED["segmentation"],
+    "clustering": {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8},
+}
+SECOND_LOOK = False
 SILENT_DB = -70.0
 PARTS = ("confusion", "false alarm", "missed detection")
 
@@ -51,11 +57,21 @@ class DiarizationError(ValueError):
 class Diarizer(SpeakerDiarization):
     """pyannote's own pipeline.
 
-    Without a PLDA, which would be a download; and its oracle clustering works again (4.0.7 asks it for vectors).
+    Agglomerative without a PLDA, which would be a download, VBx with one; and its oracle clustering works again (4.0.7
+    asks it for vectors). second_look: see `lib.diarization.second_look`.
     """
 
-    def __init__(self, segmentation, encoder="resemblyzer", step=0.2, clustering="AgglomerativeClustering"):
+    def __init__(
+        self,
+        segmentation,
+        encoder="resemblyzer",
+        step=0.2,
+        clustering="AgglomerativeClustering",
+        plda=None,
+        second_look=False,
+    ):
         oracle = clustering == "OracleClustering"
+        self.second_look = second_look and not oracle
         super().__init__(
             legacy=True,
             segmentation=segmentation,
@@ -65,7 +81,7 @@ class Diarizer(SpeakerDiarization):
             embedding_exclude_overlap=True,
             embedding_batch_size=24,
             clustering=clustering,
-            plda=PLDA.__new__(PLDA),
+            plda=plda or PLDA.__new__(PLDA),
         )
         if oracle:
             self._embedding = SimpleNamespace(dimension=0)  # looked at where nobody speaks
@@ -76,17 +92,37 @@ class Diarizer(SpeakerDiarization):
 
 @functools.cache
 def _encoder(kind):
-    return Voiceprint(kind)
+    """An offline encoder by name; a path, a hub id or pyannote's dict of one is left to pyannote."""
+    return Voiceprint(kind) if isinstance(kind, str) and "/" not in kind and not place(kind).exists() else kind
 
 
-def pipeline(segmentation, encoder="resemblyzer", parameters=None, step=0.2):
-    """pyannote's diarization pipeline on a segmentation model and an offline speaker encoder, with `parameters`
-    (default `UNTUNED`).
+def pipeline(segmentation, encoder="resemblyzer", parameters=None, step=0.2, plda=None, second_look=SECOND_LOOK):
+    """pyannote's diarization pipeline on a segmentation model and a speaker encoder, with `parameters` (default
+    `UNTUNED`, or `VBX` with a PLDA).
 
-    step: how far the window moves, as a share of its length; smaller is finer and slower.
+    encoder: a name of `lib.diarization.encoders`, or a path or hub id of pyannote's. step: how far the window moves, as
+    a share of its length; smaller is finer and slower. plda: a folder or hub id of a PLDA that was made for this very
+    encoder; the clustering is VBx then (Landini et al., Computer Speech and Language 71, 2022). second_look: whether
+    stretches of one person alone are compared once more with everybody's mean voice.
     """
-    made = Diarizer(segmentation, encoder, step)
-    return made.instantiate(_fitting(made, parameters or UNTUNED))
+    kind = "AgglomerativeClustering"
+    if plda:
+        if isinstance(encoder, str) and encoder in ENCODERS:
+            raise DiarizationError(
+                f"a PLDA belongs to the encoder that it was made with, and none was made for {encoder}. Name pyannote's"
+                " encoder too, for example encoder=plda='pyannote/speaker-diarization-community-1'."
+            )
+        kind = "VBxClustering"
+        plda, encoder = _part(plda, "plda"), _part(encoder, "embedding")
+    made = Diarizer(segmentation, encoder, step, kind, plda, second_look and not plda)
+    return made.instantiate(_fitting(made, parameters or (VBX if plda else UNTUNED)))
+
+
+def _part(source, subfolder):
+    """pyannote's name of a part of a pipeline: a folder of this machine as it is, a hub id with its subfolder."""
+    if isinstance(source, str) and not place(source).exists():
+        return {"checkpoint": source, "subfolder": subfolder}
+    return str(place(source)) if isinstance(source, str) else source
 
 
 def defaults(source=models.STARTER):
@@ -155,7 +191,8 @@ def apply(made, file, num_speakers=None):
         plain["waveform"] = torch.nn.functional.pad(plain["waveform"], (0, int((window - seconds) * SR) + 1))
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        return made(plain, num_speakers=num_speakers).crop(Segment(0, seconds)).support()
+        found = made(plain, num_speakers=num_speakers).crop(Segment(0, seconds)).support()
+        return again(found, plain["waveform"][0], _encoder(made.embedding.kind)) if made.second_look else found
 
 
 # --- scores

@@ -7,6 +7,7 @@ Waves are float32 `(samples,)` at 16 kHz; annotations are pyannote's.
 import numpy as np
 
 from lib.diarization.pipeline import DiarizationError
+from lib.diarization.second_look import stretches_alone
 
 SR = 16000
 
@@ -18,10 +19,7 @@ def alone(annotation, speaker):
             f"{speaker}: nobody of that name was found; there are"
             f" {', '.join(map(str, annotation.labels())) or 'no speakers'}."
         )
-    own = annotation.label_timeline(speaker).support()
-    others = annotation.subset([speaker], invert=True).get_timeline().support()
-    stretches = [part for segment in own for part in others.gaps(support=segment)] if others else list(own)
-    return [(part.start, part.end) for part in sorted(stretches, key=lambda part: -part.duration)]
+    return stretches_alone(annotation, speaker)
 
 
 def cut_out(wave, annotation, sr=SR, seconds=8.0):

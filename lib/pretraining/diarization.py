@@ -1,20 +1,25 @@
-"""Make the starter of chapter 4: a small PyanNet trained on studio conversations of the Train voices, and its
+"""Make the starter of chapter 4: a PyanNet trained on studio talk, widened, then on talk of four styles; and its
 pipeline's thresholds.
 
     python -m lib.pretraining.diarization OUT            # the same command goes on with an interrupted run
+    python -m lib.pretraining.diarization OUT --start FOLDER    # the last stage alone, from the model of an earlier run
     python -m lib.pretraining.diarization OUT --score pretrained/diarization
+    python -m lib.pretraining.diarization OUT --encoders pretrained/diarization
 
-Val people choose the epoch and the thresholds; Test people are not heard, but for --score.
+Val people choose the epoch, the thresholds and the speaker encoder; Test people are not heard, but for --score.
 """
 
 import argparse
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from lib import runs
 from lib.data import splits, voices
 from lib.diarization import conversations, models, pipeline, protocols, training
+from lib.pretraining import diarization_encoders
+from lib.runs import write_text
 
 COUNTS = {"train": 300, "dev": 16, "test": 10}
 STAGES = (
@@ -22,49 +27,137 @@ STAGES = (
     dict(epochs=9, learning_rate=1.5e-3, seed=1),
 )  # half cosines; max_epochs: stopped there
 SPEEDS = ((1.0, 1.0), (0.84, 1.19))  # of the voices in each stage: 49 people are few to learn telling people apart from
+TRACTS = (0.88, 1.14)  # of the voices in the last stage
+MIXED = {  # conversations of a minute in the last stage, style -> (train, dev)
+    conversations.MEETING: (40, 6),
+    conversations.PHONE: (24, 4),
+    conversations.TALK: (24, 4),
+    conversations.STUDIO: (16, 4),
+}
+HIDDEN = 96  # of the LSTM in the last stage
+LAST = dict(epochs=6, learning_rate=1.5e-3, seed=2)
+COMMON = dict(batch_size=32, optimizer="NAdam", cosine=True, patience=0)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder for data, runs and result")
+    parser.add_argument("--start", help="do not train on studio talk: the folder of a model that has")
     parser.add_argument(
         "--score",
-        help=(
-            "do not train: DER of this folder's model in its pipeline on studio and meeting conversations of Test"
-            " people"
-        ),
+        help="do not train: DER of this folder's model in its pipeline on conversations of Test people, four styles",
+    )
+    parser.add_argument(
+        "--encoders", help="do not train: DER of Val with each speaker encoder behind this folder's model, as a table"
     )
     known = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # small recurrent networks are no faster on more
     table = splits.split_by_speaker(voices.load("debian"))
     if known.score:
         return score(known.score, table, known.out)
-    roots = [known.out / "data", known.out / "data2"]
-    for root, speed in zip(roots, SPEEDS):
-        conversations.build(table, root, conversations.replace(conversations.STUDIO, speed=speed), COUNTS, seed=4)
-    model, histories = models.new(), []
-    for number, settings in enumerate(STAGES, start=1):
-        model, history = training.fit(
-            model,
-            roots[number - 1],
-            known.out / f"stage{number}",
-            resume=True,
-            each=say,
-            batch_size=32,
-            optimizer="NAdam",
-            cosine=True,
-            patience=0,
-            augmentation=models.augmentation(noise=False, room=False),
-            **settings,
-        )
-        histories.append(history.assign(stage=number))
+    if known.encoders:
+        mixed(table, known.out / "data3")
+        return diarization_encoders.compare(known.encoders, protocols.files(known.out / "data3", "dev"), known.out)
+    histories = []
+    model = models.load(known.start) if known.start else studio(table, known.out, histories)
+    root = known.out / "data3"
+    mixed(table, root)
+    model, history = training.fit(
+        widened(model, HIDDEN),
+        root,
+        known.out / "stage3",
+        augmentation=models.augmentation(noise=False, room=False),
+        resume=True,
+        each=say,
+        **COMMON,
+        **LAST,
+    )
+    histories.append(history.assign(stage=3))
     starter = known.out / "starter"
     models.save(model, starter)
     pd.concat(histories).to_csv(starter / "history.csv", index=False, float_format="%.5f")
     parameters = pipeline.tune(
-        models.load(starter), protocols.files(known.out / "data", "dev"), known.out / "tuning", trials=(12, 24)
+        models.load(starter), protocols.files(root, "dev"), known.out / "tuning", trials=(10, 24)
     )
     runs.write_json(starter / "pipeline.json", parameters)
     print(f"{starter}: DER of windows {histories[-1]['DER'].min():.4f}, thresholds {parameters}")
+
+
+def studio(table, out, histories):
+    """The two stages on studio talk."""
+    roots = [out / "data", out / "data2"]
+    for root, speed in zip(roots, SPEEDS):
+        conversations.build(table, root, conversations.replace(conversations.STUDIO, speed=speed), COUNTS, seed=4)
+    model = models.new()
+    for number, settings in enumerate(STAGES, start=1):
+        model, history = training.fit(
+            model,
+            roots[number - 1],
+            out / f"stage{number}",
+            resume=True,
+            each=say,
+            augmentation=models.augmentation(noise=False, room=False),
+            **COMMON,
+            **settings,
+        )
+        histories.append(history.assign(stage=number))
+    return model
+
+
+def mixed(table, root, seed=14):
+    """Conversations of all styles of `MIXED` in `root`: Train people with changed voices, Val people as they are."""
+    if (root / "database.yml").is_file():
+        return
+    people = {
+        part: conversations.Voices(table[table["split"] == conversations.SETS[part]]) for part in ("train", "dev")
+    }
+    names = {part: [] for part in people}
+    for style, counts in MIXED.items():
+        changed = conversations.replace(style, speed=SPEEDS[1], tract=TRACTS)
+        for part, count in zip(people, counts):
+            for k in range(count):
+                drawn = [*conversations.conversation_seed(seed, part, k), len(style.name)]
+                made = conversations.simulate(changed if part == "train" else style, people[part], drawn)
+                names[part].append(f"{style.name}_{part}_{k:03d}")
+                conversations.write(root, part, names[part][-1], made)
+    for part, found in names.items():
+        write_text(root / f"{part}.txt", "".join(f"{uri}\n" for uri in found))
+    protocols.write_database(root)
+
+
+def widened(model, hidden, seed=0):
+    """A copy of a PyanNet with `hidden` units a direction in its LSTM that answers almost as before: the trained units
+    keep their weights, and the new ones are heard by nobody yet (Chen et al., "Net2Net", ICLR 2016, in its simplest
+    form).
+    """
+    config = {name: dict(model.hparams[name]) for name in ("sincnet", "lstm", "linear")}
+    for part, extra in (("sincnet", "sample_rate"), ("lstm", "batch_first")):
+        config[part].pop(extra, None)
+    few, config["lstm"]["hidden_size"] = config["lstm"]["hidden_size"], hidden
+    made = models.new(config, model.specifications.duration, seed)
+    old, new = model.state_dict(), made.state_dict()
+    both = torch.cat([torch.arange(few), hidden + torch.arange(few)])  # where the trained units of two directions lie
+    gates = torch.cat([gate * hidden + torch.arange(few) for gate in range(4)])
+    for name, value in new.items():
+        if name not in old or old[name].shape == value.shape:
+            value.copy_(old.get(name, value))
+            continue
+        columns = (
+            torch.arange(few) if "weight_hh" in name else both if "ih_l0" not in name else torch.arange(value.shape[-1])
+        )
+        if name.startswith("linear"):
+            value[:, :] = 0
+            value[:, both] = old[name]
+        elif value.ndim == 1:
+            value[gates] = old[name]
+        else:
+            rows = value[gates]
+            if value.shape[1] != old[name].shape[1]:
+                rows[:] = 0
+            rows[:, columns] = old[name]
+            value[gates] = rows
+    made.load_state_dict(new)
+    return made
 
 
 def say(row):
@@ -80,9 +173,9 @@ def say(row):
 
 
 def score(source, table, out):
-    """Print the DER of the model's pipeline on fresh conversations of Test people, studio and meeting."""
+    """Print the DER of the model's pipeline on fresh conversations of Test people, style by style."""
     made = pipeline.pipeline(models.load(source), parameters=pipeline.defaults(source))
-    for style in (conversations.STUDIO, conversations.MEETING):
+    for style in (conversations.STUDIO, conversations.MEETING, conversations.TALK, conversations.PHONE):
         conversations.build(table, out / f"score_{style.name}", style, {"test": 12}, seed=9)
         rows, _ = pipeline.evaluate(made, protocols.files(out / f"score_{style.name}", "test"))
         print(style.name, {name: round(value, 4) for name, value in pipeline.summary(rows).items()}, flush=True)

@@ -228,7 +228,7 @@ def test_without_a_token_the_starter_is_used_and_what_to_do_is_said(monkeypatch,
         models.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("kind", ["resemblyzer", "xvector"])
+@pytest.mark.parametrize("kind", ["resemblyzer", "xvector", "both"])
 def test_an_encoder_hears_what_is_under_the_mask(kind):
     encoder = Voiceprint(kind)
     rng = np.random.default_rng(0)
@@ -240,7 +240,7 @@ def test_an_encoder_hears_what_is_under_the_mask(kind):
     alone, other = encoder(low[None, None]), encoder(high[None, None])
     assert torch.cosine_similarity(vector, alone).item() > 0.999 > torch.cosine_similarity(vector, other).item()
     assert encoder(window, torch.zeros(1, 100)).isnan().all()
-    with pytest.raises(EncoderError, match="known are: resemblyzer, xvector"):
+    with pytest.raises(EncoderError, match="known are: resemblyzer, xvector, both, efficientnet_lite0"):
         Voiceprint("ecapa")
 
 

@@ -1,0 +1,71 @@
+"""Which speaker encoder's vectors to cluster, and where the errors come from: measured on Val conversations.
+
+    python -m lib.pretraining.diarization OUT --encoders pretrained/diarization
+
+Every encoder gets thresholds of its own from one grid, behind the same segmentation; writes `OUT`/encoders.csv.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from lib.diarization import models, pipeline
+from lib.diarization.encoders import ENCODERS
+from lib.diarization.second_look import again
+
+THRESHOLDS = (0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
+SIZES = (3, 6)  # least cluster
+CACHE = "training_cache/embeddings"
+
+
+def compare(source, files, out):
+    """A row an encoder at its best thresholds: DER and its parts, the same with a second look; prints as it goes."""
+    model, segmentation, vectors, rows = models.load(source), pipeline.defaults(source)["segmentation"], {}, []
+    print("perfect clustering:", _row(_oracle(model, files, segmentation), files), flush=True)
+    for kind in ENCODERS:
+        made = pipeline.Diarizer(model, "resemblyzer" if kind == "both" else kind)
+        made.training = True  # keeps what was computed in each file
+        for number, file in enumerate(files):
+            file.pop(CACHE, None)
+            if kind == "both":
+                joint = np.concatenate([vectors[name, number] for name in ("resemblyzer", "xvector")], axis=2)
+                file[CACHE] = {"embeddings": joint, "segmentation.threshold": segmentation.get("threshold")}
+        tried = []
+        for threshold, size in itertools.product(THRESHOLDS, SIZES):
+            settings = {"method": pipeline.LINKAGE, "threshold": threshold, "min_cluster_size": size}
+            made.instantiate(pipeline._fitting(made, {"segmentation": segmentation, "clustering": settings}))
+            found = [_applied(made, file) for file in files]
+            tried.append((_row(found, files), threshold, size, found))
+        best = min(tried, key=lambda one: one[0]["DER"])
+        vectors |= {(kind, number): file[CACHE]["embeddings"] for number, file in enumerate(files)}
+        encoder = pipeline._encoder(kind)
+        seen = [again(one, file["waveform"][0], encoder) for one, file in zip(best[3], files)]
+        looked = _row(seen, files)
+        row = {"encoder": kind, **best[0], "DER with a second look": looked["DER"]}
+        rows.append({**row, "threshold": best[1], "least cluster": best[2]})
+        print(rows[-1], "second look:", looked, flush=True)
+        out.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_csv(out / "encoders.csv", index=False, float_format="%.3f")
+
+
+def _oracle(model, files, segmentation):
+    made = pipeline.Diarizer(model, clustering="OracleClustering")
+    made.training = True
+    made.instantiate(pipeline._fitting(made, {"segmentation": segmentation}))
+    return [_applied(made, file) for file in files]
+
+
+def _applied(made, file):
+    seconds = file["waveform"].shape[1] / file["sample_rate"]
+    return made(file).crop(pipeline.Segment(0, seconds)).support()
+
+
+def _row(found, files):
+    table = pd.DataFrame([pipeline.score(one, file) for one, file in zip(found, files)])
+    total, style = pipeline.summary(table, draws=2), table["file"].str.split("_").str[0]
+    return {
+        **{name: total[name] for name in ("DER", *pipeline.PARTS)},
+        **{name: pipeline.summary(table[style == name], draws=2)["DER"] for name in sorted(set(style))},
+        "too many": float((table["found"] - table["people"]).mean()),
+    }

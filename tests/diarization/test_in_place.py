@@ -1,0 +1,63 @@
+"""A conversation in a place, everybody extracted: what is right costs nothing, what is wrong does."""
+
+import numpy as np
+import pytest
+from made_voices import make_voices
+from pyannote.core import Annotation
+
+from lib import metrics
+from lib.data import places
+from lib.diarization import conversations, in_place
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    table = make_voices(tmp_path_factory.mktemp("voices"), train=2, val=2, test=2, recordings=9, seconds=(2.9, 3.1))
+    voices = conversations.Voices(table[table["split"] == "Test"])
+    dry = places.open_place("office", rt60=0.0)
+    style = conversations.replace(conversations.STUDIO, seconds=20.0, people=(2, 2))
+    return in_place.talk(dry, voices, seed=1, style=style)
+
+
+class Perfect:
+    """Gives back whose enrollment it hears, out of the targets."""
+
+    def __init__(self, spoken):
+        self.spoken = spoken
+
+    def extract(self, mix, enrollment):
+        def likeness(target):
+            return max(np.abs(np.correlate(target[: len(mix)], enrollment[:8000], "valid")).max(), 1e-9)
+
+        return max(self.spoken.targets.values(), key=likeness)
+
+
+def test_people_sound_in_their_turns(spoken):
+    assert np.abs(spoken.wave).max() <= 0.91 and set(spoken.targets) == set(spoken.annotation.labels())
+    for name, target in spoken.targets.items():
+        own = np.zeros(len(target), bool)
+        for part in spoken.annotation.label_timeline(name):
+            own[round(part.start * 16000) : round(part.end * 16000) + 800] = True
+        assert np.mean(target[~own] ** 2) < 1e-4 * np.mean(target[own] ** 2)
+
+
+def test_scores_are_those_of_the_turns_and_who_is_not_found_gains_nothing(spoken):
+    found = {name: (0.5 * target, 4.0) for name, target in spoken.targets.items()}
+    table = in_place.scores(spoken, found)
+    assert (table["SI-SDRi (dB)"] > 40).all() and (table["enrollment (s)"] == 4.0).all()
+    first = table["person"].iloc[0]
+    del found[first]
+    table = in_place.scores(spoken, found).set_index("person")
+    assert table.loc[first, "SI-SDRi (dB)"] == 0 and table.loc[first, "enrollment (s)"] == 0
+    spans = spoken.annotation.label_timeline(first).support()
+    own = np.concatenate([np.arange(round(s.start * 16000), round(s.end * 16000)) for s in spans])
+    by_hand = metrics.si_sdr(spoken.wave[own], spoken.targets[first][own])
+    assert table.loc[first, "SI-SDR of the mixture (dB)"] == pytest.approx(float(by_hand))
+
+
+def test_the_true_turns_cost_nothing_and_no_turns_find_nobody(spoken):
+    annotations = {"true": spoken.annotation, "none": Annotation()}
+    table, found = in_place.cost(spoken, annotations, Perfect(spoken))
+    assert len(table) == 2 * len(spoken.targets) and found["none"] == {}
+    assert (table.loc[table["turns"] == "none", "SI-SDRi (dB)"] == 0).all()
+    assert set(found["true"]) == set(spoken.targets)
