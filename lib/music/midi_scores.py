@@ -1,21 +1,18 @@
-"""Complete songs as scores (General MIDI) that Debian packages carry, and a SoundFont that plays them, stem by stem.
+"""Complete songs as scores (General MIDI) that Debian packages carry: found, read, compared, split.
 
-A score is a file; a stem is float32 `(samples, 2)` at 22,050 Hz. Whoever brings their own `.mid` files gives their
-folder as `root`.
+A score is a file. Whoever brings their own `.mid` files gives their folder as `root`. `lib.music.playing` plays them.
 """
 
+import functools
 import hashlib
-import importlib.util
-import io
 import struct
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
-import soundfile
 from tqdm.auto import tqdm
 
-from lib import audio, extras
+from lib import extras
 from lib.data import cache_dir, debian
 from lib.runs import place, write_text
 
@@ -26,10 +23,8 @@ PACKAGES = {
     "openttd-openmsx": "GPL-2",
     "freedoom": "BSD-3-Clause",
 }  # 31 songs of a railway game, and those in the WAD files of a shooter
-SR = 22050
 DRUM_CHANNEL = 9  # General MIDI's tenth
 BASS = range(32, 40)  # General MIDI's programs for bass
-FAMILIES = 8  # programs of one family (pianos, guitars, strings ...) lie eight in a row
 PHRASE = 5  # steps in pitch that make a phrase when scores are compared
 FEWEST = 30  # phrases below which a score says too little to be compared
 FACTS_VERSION = 1  # raise when what is read out of scores changes
@@ -129,8 +124,9 @@ def wad_songs(content):
     return songs
 
 
+@functools.lru_cache(4)
 def read(path):
-    """The score in a MIDI file. Raises `ScoreError`, naming it, when it is none."""
+    """The score in a MIDI file, not to be changed. Raises `ScoreError`, naming it, when it is none."""
     try:
         return mido.MidiFile(str(path), clip=True)
     except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
@@ -139,7 +135,12 @@ def read(path):
         ) from error
 
 
-def _stem_of(channel, program):
+def merged(score):
+    """All messages of a score in the order of their time."""
+    return mido.merge_tracks(score.tracks, skip_checks=True)
+
+
+def stem_of(channel, program):
     return "drums" if channel == DRUM_CHANNEL else "bass" if program in BASS else "other"
 
 
@@ -148,11 +149,11 @@ def _facts(score):
     to key and tempo.
     """
     notes, programs, melodies = dict.fromkeys(("drums", "bass", "other"), 0), {}, {}
-    for message in mido.merge_tracks(score.tracks):
+    for message in merged(score):
         if message.type == "program_change":
             programs[message.channel] = message.program
         elif message.type == "note_on" and message.velocity:
-            notes[_stem_of(message.channel, programs.get(message.channel, 0))] += 1
+            notes[stem_of(message.channel, programs.get(message.channel, 0))] += 1
             if message.channel != DRUM_CHANNEL:
                 melodies.setdefault(message.channel, []).append(message.note)
     steps = [np.diff(melody) for melody in melodies.values()]
@@ -190,115 +191,3 @@ def split(table, seed=0, validation=8, test=12):
         chosen[group] = place
         wanted[place] = wanted.get(place, 0) - size
     return table.assign(split=table["group"].map(chosen))
-
-
-# --- playing them
-
-
-def soundfont(path=""):
-    """The bytes of a SoundFont: the file `path` (.sf2), or the small one (TimGM6mb, 6 MB) that the package pretty_midi
-    carries.
-    """
-    if not path:
-        found = importlib.util.find_spec("pretty_midi")
-        path = Path(found.origin).with_name("TimGM6mb.sf2") if found else Path("TimGM6mb.sf2")
-    path = place(path)
-    if not path.is_file():
-        raise ScoreError(
-            f"{path}: no such SoundFont. Install pretty_midi, which carries one (pip install -r"
-            " requirements-extras.txt), or name an .sf2 file of your own."
-        )
-    content = path.read_bytes()
-    if content[:4] != b"RIFF" or content[8:12] != b"sfbk":
-        raise ScoreError(f"{path}: not a SoundFont 2 file. Name an .sf2 file.")
-    return content
-
-
-def render(path, font, start=0.0, seconds=40.0, tempo=1.0, key=0, swap=None, sr=SR):
-    """Play `seconds` of a score from `start` on: dict drums, bass, other -> float32 `(samples, 2)` at `sr` Hz, levels
-    as the score has them.
-
-    tempo: a factor on the speed. key: semitones up, drums excepted. swap: a random generator that puts another
-    instrument of the same
-    family in the place of each program, or None. A stem without a note is silent. start counts in the score's own time.
-    """
-    score, samples = read(path), int(seconds * sr)
-    events = _excerpt(score, start, start + seconds * tempo, key, _swaps(swap))
-    stems = {}
-    for stem in ("drums", "bass", "other"):
-        played = _play(
-            score, [(tick, message) for tick, message, owner in events if owner in (None, stem)], tempo, font
-        )
-        wave = audio.resample(played[0].T, played[1], sr).T[:samples]
-        stems[stem] = np.pad(wave, ((0, samples - len(wave)), (0, 0)))
-    return stems
-
-
-def _swaps(rng):
-    """program -> program: each to another one of its family by `rng`; without it each to itself."""
-    if rng is None:
-        return list(range(128))
-    return [int(program // FAMILIES * FAMILIES + rng.integers(FAMILIES)) for program in range(128)]
-
-
-def _excerpt(score, first, last, key, programs):
-    """(tick, message, stem) of what is played from `first` to `last` s; stem is None for what concerns all, such as
-    tempo and controllers.
-
-    What comes before `first`, apart from notes, is kept at tick 0, so that instruments and volumes are as they should
-    be.
-    """
-    events, tick, time, beat, started, current = [], 0, 0.0, 500000, None, {}
-    for message in mido.merge_tracks(score.tracks):
-        tick += message.time
-        time += mido.tick2second(message.time, score.ticks_per_beat, beat)
-        if time >= last:
-            break
-        if time >= first and started is None:
-            started = tick
-        now = 0 if started is None else tick - started
-        if message.type == "set_tempo":
-            beat = message.tempo
-            events.append((now, message, None))
-        elif message.type == "program_change":
-            current[message.channel] = message.program
-            events.append(
-                (
-                    now,
-                    message.copy(program=programs[message.program]) if message.channel != DRUM_CHANNEL else message,
-                    None,
-                )
-            )
-        elif message.type in ("note_on", "note_off"):
-            if started is None:
-                continue
-            shift = 0 if message.channel == DRUM_CHANNEL else key
-            note = min(max(message.note + shift, 0), 127)
-            events.append((now, message.copy(note=note), _stem_of(message.channel, current.get(message.channel, 0))))
-        elif not message.is_meta and message.type != "sysex":
-            events.append((now, message, None))
-    return events
-
-
-def _play(score, events, tempo, font):
-    """(wave `(samples, 2)`, its rate) of timed messages, all in one track."""
-    with extras():
-        import midirenderer
-
-    track, before = mido.MidiTrack(), 0
-    if not any(message.type == "set_tempo" and tick == 0 for tick, message in events):
-        events = [(0, mido.MetaMessage("set_tempo", tempo=500000)), *events]
-    for tick, message in events:
-        message = message.copy(tempo=int(message.tempo / tempo)) if message.type == "set_tempo" else message
-        track.append(message.copy(time=tick - before))
-        before = tick
-    track.append(
-        mido.Message("control_change", channel=DRUM_CHANNEL, control=119, time=8 * score.ticks_per_beat)
-    )  # the last notes ring out
-    file, out = mido.MidiFile(type=0, ticks_per_beat=score.ticks_per_beat), io.BytesIO()
-    file.tracks.append(track)
-    file.save(file=out)
-    wave, rate = soundfile.read(
-        io.BytesIO(midirenderer.render_wave_from(font, out.getvalue())), dtype="float32", always_2d=True
-    )
-    return (wave if wave.shape[1] == 2 else wave[:, [0, 0]]), rate

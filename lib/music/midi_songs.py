@@ -1,9 +1,9 @@
-"""Songs in stems, made offline: scores played by a SoundFont, and real people speaking over them as the stem `vocals`.
+"""Songs in stems, made offline: scores played by a SoundFont, and people who sing and speak over them (`vocals`).
 
-The layout is the one of `lib.music.songs`:
+The layout is the one of `lib.music.layouts`:
 `<root>/{train,validation,test}/<song>/{mixture,vocals,drums,bass,other}.wav`, 16-bit stereo at 22,050 Hz, the mixture
-the exact sum. What these songs are not: sung, recorded together, or mastered. Each split has people and scores of its
-own.
+the exact sum. The singing is made: recorded words get the notes of the score's leading line (`lib.music.vocals`). What
+these songs are not: recorded together, or mastered. Each split has people and scores of its own.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from tqdm.auto import tqdm
 
 from lib import audio
 from lib.data import cache_dir
-from lib.music import midi_scores
+from lib.music import melody, midi_scores, playing, vocals
 from lib.runs import write_json
 
-SR = midi_scores.SR
+SR = playing.SR
 STEMS = ("vocals", "drums", "bass", "other")
 VOICES = {
     "train": "Train",
@@ -30,10 +30,14 @@ VOICES = {
     "test": "Test",
 }  # the split of the people who speak in each split of the songs
 SPEECH = 40.0  # s that a person must have to carry a song
-RATIO_DB = (-3.0, 3.0)  # level of the voice where it speaks over the accompaniment
+RATIO_DB = (-6.0, 3.0)  # level of the voice where it sounds, re the accompaniment
+LEVELS_DB = {"drums": (-6.0, 2.5), "bass": (-8.0, 2.5), "other": (-5.0, 2.5)}  # re their sum: mean and deviation
+SUM_DB = -14.0  # dBFS of that sum, about
+TAKEN_OVER = 0.6  # share of the songs in which the instrument of the leading line is silent, for it is sung
+CHOIR = 2  # people who may join the singer
 PEAK = 0.9
 SHARES = ((8, 0.1), (12, 0.15))  # scores for validation and for test: so many, of few scores this share
-VERSION = 3  # raise when rendering changes, so that songs rendered before are not used
+VERSION = 4  # raise when rendering changes, so that songs rendered before are not used
 
 
 def rendered(
@@ -45,7 +49,8 @@ def rendered(
     voices: the table of chapter 1 with its split. train, validation, test: scores of each split (as many as there are,
     where fewer).
     variants: how often each training score is played, each time in another tempo, key and set of instruments, with
-    another voice.
+    another voice. font: what `playing.soundfont` takes, or several, which the training songs take in turn
+    (validation and test songs the first).
     Raises `ScoreError` where no scores can be had.
     """
     settings = dict(
@@ -56,7 +61,7 @@ def rendered(
         variants=variants,
         seed=seed,
         midi_root=str(midi_root or ""),
-        font=str(font),
+        font=font if isinstance(font, str | list) else [str(one) for one in font],
         version=VERSION,
         people=sorted(voices["speaker"].unique()),
     )
@@ -76,17 +81,17 @@ def build(root, voices, train, validation, test, seconds, variants, seed, midi_r
     """Render songs below `root`; a song that is there is kept, so an interrupted call goes on. Returns `songs.csv` as a
     table.
     """
-    root, sound = Path(root), midi_scores.soundfont(font)
+    root, fonts = Path(root), [font] if isinstance(font, str) else list(font)
+    sounds = {one: playing.soundfont(one) for one in fonts}
     plans = plan(midi_scores.load(midi_root or None), voices, train, validation, test, variants, seed)
     write_json(root / "settings.json", dict(seconds=seconds, seed=seed, variants=variants))
     rows = []
-    for row in tqdm(plans, desc="rendering songs", disable=not progress):
+    for number, row in enumerate(tqdm(plans, desc="rendering songs", disable=not progress)):
         folder = root / row["split"] / row["song"]
         if not (folder / "song.json").is_file():
-            _write(
-                folder,
-                _song(row, voices, sound, seconds, np.random.default_rng([seed, zlib.crc32(row["song"].encode())])),
-            )
+            sound = sounds[fonts[number % len(fonts) if row["varied"] else 0]]
+            rng = np.random.default_rng([seed, zlib.crc32(row["song"].encode())])
+            _write(folder, _song(row, voices, sound, seconds, rng))
         rows.append(json.loads((folder / "song.json").read_text(encoding="utf-8")))
     table = pd.DataFrame(rows)
     table.to_csv(root / "songs.csv", index=False)
@@ -147,45 +152,55 @@ def _song(row, voices, sound, seconds, rng):
     tempo, key = (float(rng.uniform(0.85, 1.15)), int(rng.integers(-4, 5))) if row["varied"] else (1.0, 0)
     swap = rng if row["varied"] and rng.random() < 0.7 else None
     start = float(rng.uniform(0, max(row["score_seconds"] - seconds * tempo - 5, 1e-3)))
-    stems = midi_scores.render(row["path"], sound, start, seconds, tempo, key, swap)
+    taken = rng.random() < TAKEN_OVER
+
+    def played(start):
+        notes, channel = melody.lead(row["path"], start, seconds, tempo, key)
+        without = channel if taken else None
+        return notes, playing.render(row["path"], sound, start, seconds, tempo, key, swap, without=without)
+
+    notes, stems = played(start)
     if audio.rms_db(sum(stems.values()).mean(1)) < -60:  # a long pause in the score: from its beginning, then
         start = 0.0
-        stems = midi_scores.render(row["path"], sound, start, seconds, tempo, key, swap)
-    voice, speaking = spoken(voices[voices["speaker"].astype(str) == row["speaker"]], int(seconds * SR), rng)
+        notes, stems = played(start)
+    stems = balanced(stems, rng)
+    own, voice, heard, facts = _vocals(row, voices, notes, seconds, rng)
     ratio = float(rng.uniform(*RATIO_DB))
     level = audio.rms_db(sum(stems.values()).mean(1))
-    voice = voice * 10 ** ((level + ratio - audio.rms_db(voice[speaking])) / 20)
-    stems = {"vocals": np.stack([voice, voice], axis=1), **stems}
+    voice = voice * 10 ** ((level + ratio - audio.rms_db(voice.mean(1)[heard])) / 20)
     facts = dict(
         song=row["song"],
         split=row["split"],
         score=row["score"],
         speaker=row["speaker"],
+        others=" ".join(own[1:]),
         start=round(start, 2),
         tempo=round(tempo, 3),
         key=key,
         other_instruments=swap is not None,
         ratio_db=round(ratio, 2),
+        **facts,
     )
-    return stems, facts
+    return {"vocals": voice.astype(np.float32), **stems}, facts
 
 
-def spoken(recordings, samples, rng):
-    """One person's recordings in phrases of 2 to 6 s with pauses of 0.5 to 3 s between them: wave `(samples,)` at
-    22,050 Hz, and where it speaks.
-    """
-    wave, speaking, at = np.zeros(samples, np.float32), np.zeros(samples, bool), int(rng.uniform(0.5, 3) * SR)
-    paths, queue = recordings["path"].tolist(), []
-    while at < samples:
-        end = at + int(rng.uniform(2, 6) * SR)
-        while at < min(end, samples):
-            queue = queue or list(rng.permutation(paths))
-            piece = audio.set_level(audio.read(queue.pop(), SR), -20.0)[: samples - at]
-            wave[at : at + len(piece)] = piece
-            speaking[at : at + len(piece)] = True
-            at += len(piece) + int(0.15 * SR)
-        at += int(rng.uniform(0.5, 3) * SR)
-    return wave, speaking
+def _vocals(row, voices, notes, seconds, rng):
+    """(names, wave, where it sounds, facts) of the singer and, at times, others of the same split."""
+    everyone = speakers(voices, row["split"])
+    others = rng.permutation([name for name in everyone if name != row["speaker"]])[:CHOIR]
+    own = [row["speaker"], *map(str, others)]
+    names = voices["speaker"].astype(str)
+    wave, heard, facts = vocals.perform(notes, [voices[names == name] for name in own], seconds, rng, row["varied"])
+    return own, wave, heard, facts
+
+
+def balanced(stems, rng):
+    """The stems of a score at levels of a mix: `LEVELS_DB` re their sum, drawn; a silent stem stays silent."""
+    found = {}
+    for name, wave in stems.items():
+        loud, wanted = audio.rms_db(wave.mean(1)), rng.normal(*LEVELS_DB[name]) + SUM_DB
+        found[name] = wave * np.float32(10 ** ((wanted - loud) / 20)) if loud > -70 else wave
+    return found
 
 
 def _write(folder, song):

@@ -17,7 +17,10 @@ from lib.models import checkpoint
 
 TARGETS = ("vocals", "drums", "bass", "other")
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
-LOSSES = ("magnitude", "spectrum")
+LOSSES = ("magnitude", "spectrum", "compressed", "snr", "both")
+MASKS = ("magnitude", "complex")
+COMPRESSION = 0.5  # power of the magnitudes in the loss "compressed"
+SNR_SHARE = 0.02  # weight of a dB of SNR beside the L1 in the loss "both"
 
 
 class CRNNConfig(PretrainedConfig):
@@ -25,9 +28,11 @@ class CRNNConfig(PretrainedConfig):
 
     target: the stem it separates. channels, strides: of the four encoder layers, strides in frequency. hidden: width of
     one direction of
-    a recurrent layer. rnn: "gru" or "lstm". magnitude_power: compression of the magnitudes that enter. loss: L1 of the
-    complex "spectrum" of
-    estimate less target, which counts what the mixture's phase costs, or of the "magnitude" alone.
+    a recurrent layer. rnn: "gru" or "lstm". magnitude_power: compression of the magnitudes that enter. mask: of the
+    "magnitude", or "complex": it turns the phase as well. loss: L1 of the complex "spectrum" of estimate less target,
+    which counts what the mixture's phase costs, or of the "magnitude" alone; "compressed": the first with square roots
+    of the magnitudes; "snr": minus the waves' SNR in dB, for which a faint voice counts as much as a loud one; "both":
+    "spectrum" and a share of "snr".
     """
 
     model_type = "crnn_separator"
@@ -45,9 +50,16 @@ class CRNNConfig(PretrainedConfig):
         rnn="gru",
         magnitude_power=0.3,
         loss="spectrum",
+        mask="magnitude",
         **kwargs,
     ):
-        for name, value, known in (("target", target, TARGETS), ("rnn", rnn, tuple(CELLS)), ("loss", loss, LOSSES)):
+        choices = (
+            ("target", target, TARGETS),
+            ("rnn", rnn, tuple(CELLS)),
+            ("loss", loss, LOSSES),
+            ("mask", mask, MASKS),
+        )
+        for name, value, known in choices:
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}; known are: {', '.join(known)}")
         steps = 1
@@ -60,7 +72,7 @@ class CRNNConfig(PretrainedConfig):
             )
         self.target, self.sample_rate, self.n_fft, self.hop_length = target, sample_rate, n_fft, hop_length
         self.channels, self.strides, self.hidden, self.layers = list(channels), list(strides), hidden, layers
-        self.rnn, self.magnitude_power, self.loss = rnn, magnitude_power, loss
+        self.rnn, self.magnitude_power, self.loss, self.mask = rnn, magnitude_power, loss, mask
         super().__init__(**kwargs)
 
 
@@ -112,8 +124,9 @@ class CRNN(PreTrainedModel):
             widths[-1] * bins, config.hidden, config.layers, batch_first=True, bidirectional=True
         )
         self.back = nn.Linear(2 * config.hidden, widths[-1] * bins)
+        outputs = [3 if config.mask == "complex" else 1, *widths[1:]]  # size, and where to turn the phase
         self.decoder = nn.ModuleList(
-            [_Up(2 * widths[k + 1], widths[k], strides[k], k == 0) for k in reversed(range(len(strides)))]
+            [_Up(2 * widths[k + 1], outputs[k], strides[k], k == 0) for k in reversed(range(len(strides)))]
         )
         self._windows = {}
         self.all_tied_weights_keys = {}
@@ -125,7 +138,7 @@ class CRNN(PreTrainedModel):
         """
         config, state, source = checkpoint.read_checkpoint(path)
         model = cls(cls.config_class(**{**{k: v for k, v in config.items() if k != "dtype"}, **settings}))
-        checkpoint.fill(model, state, source)
+        checkpoint.fill(model, _widened(model, state), source)
         return model.eval()
 
     def groups(self):
@@ -143,12 +156,13 @@ class CRNN(PreTrainedModel):
             )
         spectrum = self.stft(mix)
         mask = self.mask(spectrum.abs())
-        loss = None if target is None else self._loss(mask, spectrum, self.stft(target))
-        est = None if self.training else self.istft(spectrum * mask, mix.shape[-1])
-        return CRNNOutput(loss=loss, est=est)
+        waves = not self.training or self.config.loss in ("snr", "both")
+        est = self.istft(spectrum * mask, mix.shape[-1]) if waves else None
+        loss = None if target is None else self._loss(mask, spectrum, est, mix, target)
+        return CRNNOutput(loss=loss, est=None if self.training else est)
 
     def mask(self, magnitude):
-        """`magnitude` `(batch, frames, bins)` -> the mask of the same shape, 0 to 1.
+        """`magnitude` `(batch, frames, bins)` -> the mask of the same shape, 0 to 1, or complex of that modulus.
 
         Blind to the level of the whole.
         """
@@ -166,11 +180,22 @@ class CRNN(PreTrainedModel):
         for layer, skip in zip(self.decoder, reversed(skips)):
             x = layer(torch.cat([x, skip.to(x.dtype)], dim=1))
         mask = torch.sigmoid(x[:, 0].float())
+        if self.config.mask == "complex":
+            across, along = x[:, 1].float() + 1, x[:, 2].float()
+            mask = mask * torch.complex(across, along) / (across.square() + along.square() + 1e-6).sqrt()
         return torch.cat([mask, mask[..., -1:]], dim=-1)
 
-    def _loss(self, mask, spectrum, target):
-        wrong = mask * spectrum.abs() - target.abs() if self.config.loss == "magnitude" else mask * spectrum - target
-        return (wrong.abs().mean((1, 2)) / (spectrum.abs().mean((1, 2)) + 1e-5)).mean()
+    def _loss(self, mask, spectrum, est, mix, target):
+        kind, loss = self.config.loss, 0.0
+        if kind in ("snr", "both"):
+            loss = (SNR_SHARE if kind == "both" else 1.0) * negative_snr(est, target, mix)
+        if kind == "snr":
+            return loss
+        found, wanted, whole = mask * spectrum, self.stft(target), spectrum.abs()
+        if kind == "compressed":
+            found, wanted, whole = (compressed(value) for value in (found, wanted, spectrum))
+        wrong = found.abs() - wanted.abs() if kind == "magnitude" else found - wanted
+        return loss + (wrong.abs().mean((1, 2)) / (whole.abs().mean((1, 2)) + 1e-5)).mean()
 
     def separate(self, mix):
         """The target in `mix` `(batch, samples)`, without gradient: `(batch, samples)`."""
@@ -201,6 +226,33 @@ class CRNN(PreTrainedModel):
             with torch.inference_mode(False):  # a window made in inference could not be used in training afterwards
                 self._windows[str(device)] = torch.hann_window(self.config.n_fft, device=device)
         return self._windows[str(device)]
+
+
+def compressed(spectrum, power=COMPRESSION):
+    """`spectrum` with its magnitudes to the power `power` and its phase as it was."""
+    size = (spectrum.real.square() + spectrum.imag.square() + 1e-10) ** ((power - 1) / 2)
+    return spectrum * size
+
+
+def negative_snr(est, ref, mix):
+    """Minus the SNR of `est` `(batch, samples)` in dB, the mean over the batch; at most 30 dB, and where `ref` is
+    silent the level of `est` re 25 dB under the mixture.
+    """
+    error, signal, whole = ((wave.float()).square().mean(-1) for wave in (est - ref, ref, mix))
+    wrong = error + 1e-3 * signal + 1e-6 * whole + 1e-10
+    return (10 * torch.log10(wrong / (signal + 0.003 * whole + 1e-10))).mean()
+
+
+def _widened(model, state):
+    """`state` for `model`: a model without a turn of the phase is one with a turn of zero."""
+    for end in ("weight", "bias"):
+        name = f"decoder.{len(model.decoder) - 1}.0.{end}"
+        wanted, found = model.state_dict()[name], state.get(name)
+        axis = 1 if end == "weight" else 0
+        if found is not None and found.shape[axis] == 1 and wanted.shape[axis] == 3:
+            more = torch.zeros([2 if k == axis else size for k, size in enumerate(found.shape)], dtype=found.dtype)
+            state = {**state, name: torch.cat([found, more], dim=axis)}
+    return state
 
 
 @torch.inference_mode()

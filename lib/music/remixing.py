@@ -38,7 +38,7 @@ class Remixes(Dataset):
             sr,
             heard,
         )
-        self.lengths = [song.seconds() for song in songs]
+        self.lengths, self.reading = [song.seconds() for song in songs], seconds
         if min(self.lengths) < seconds:
             short = songs[int(np.argmin(self.lengths))]
             raise SongError(
@@ -74,8 +74,8 @@ class Remixes(Dataset):
     def _stem(self, rng, part, choice):
         k = int(rng.choice(list(choice)))
         where = dict(
-            start=self._offset(rng, k),
-            seconds=self.seconds,
+            start=float(rng.uniform(0, max(self.lengths[k] - self.reading, 0))),
+            seconds=self.reading,
             sr=self.sr,
             channel=str(rng.choice(["left", "right", "mid"])),
         )

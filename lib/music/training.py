@@ -8,44 +8,61 @@ seeds, six songs to train on
 """
 
 import argparse
+import functools
 import time
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from lib.music import remixing
+from lib.music import mixing, remixing
 from lib.music.model import CRNN, CRNNConfig, operations
 from lib.training import freezing
 from lib.training.fit import fit
 
 SONGS = dict(train=99, validation=8, test=12, seconds=40.0, variants=1)  # every score
+FONTS = ["", "fluid"]  # what plays the songs to train on, in turn, with --mixes
 FEW = 6  # songs to train on where remixing is compared
 RECIPE = dict(epochs=40, batch_size=32, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
 
+SMALL = dict(channels=(8, 16, 24, 24), hidden=56, layers=2)
 TRAININGS = {"remixed": True, "as they were": False}
 
 
 def train(
-    model, songs, out, items=960, seconds=1.5, remix=True, resume=False, heard=None, open_groups=None, **settings
+    model,
+    songs,
+    out,
+    items=960,
+    seconds=1.5,
+    remix=True,
+    resume=False,
+    heard=None,
+    open_groups=None,
+    backing=None,
+    **settings,
 ):
     """Train `model` on the split train of `songs` and choose by validation; the history of `lib.training.fit`.
 
-    items: excerpts of `seconds` an epoch. open_groups: which of encoder, bottleneck, decoder train; default all. Adam
-    with weight decay
-    1e-5 and early stopping with patience 15 unless `settings` say otherwise.
+    items: excerpts of `seconds` an epoch. open_groups: which of encoder, bottleneck, decoder train; default all.
+    backing: None for plain remixes; a list, which may be empty, of accompaniments for `mixing.Mixes`. Adam with weight
+    decay 1e-5 and early stopping with patience 15 unless `settings` say otherwise.
     """
     target, sr = model.config.target, model.config.sample_rate
     parts = {split: [song for song in songs if song.split == split] for split in ("train", "validation")}
     groups = model.groups()
     freezing.thaw(model, groups) if open_groups is None else freezing.freeze_groups(model, groups, open_groups)
-    data = remixing.Remixes(parts["train"], target, items, seconds, remix, sr, heard)
+    plain = backing is None
+    kind = remixing.Remixes if plain else functools.partial(mixing.Mixes, backing=backing)
+    data = kind(parts["train"], target, items, seconds, remix=remix, sr=sr, heard=heard)
     val = remixing.Excerpts(parts["validation"], target, max(seconds, 4.0), sr=sr)
     notes = {
         "model": model.config.to_diff_dict(),
         "songs": {split: len(own) for split, own in parts.items()},
         "seconds": seconds,
         "remix": remix,
+        "mixes": not plain,
+        "backing": len(backing or ()),
         "open": sorted(open_groups) if open_groups is not None else sorted(groups),
     }
     settings = {**{name: RECIPE[name] for name in ("batch_size", "optimizer", "weight_decay", "patience")}, **settings}
@@ -158,6 +175,9 @@ def main(arguments=None):
     parser.add_argument("--batch-size", type=int, default=RECIPE["batch_size"])
     parser.add_argument("--learning-rate", type=float, default=RECIPE["learning_rate"])
     parser.add_argument("--no-remix", action="store_true", help="train on the songs' own mixtures")
+    parser.add_argument("--mixes", action="store_true", help="mixtures with levels, effects and recorded music drawn")
+    parser.add_argument("--mask", default="magnitude", help="magnitude, or complex: it turns the phase as well")
+    parser.add_argument("--small", action="store_true", help="a model of a third of the size, as that for drums is")
     parser.add_argument("--start", default="", help="a model to go on from (fine-tuning)")
     parser.add_argument("--open", nargs="+", default=None, help="groups that train: encoder bottleneck decoder")
     parser.add_argument("--seed", type=int, default=0)
@@ -172,11 +192,12 @@ def main(arguments=None):
     )
     options = parser.parse_args(arguments)
     from lib.data import splits, voices
-    from lib.music import midi_songs, songs as readers
+    from lib.music import backing, checks, layouts, midi_songs
 
     wanted = {**SONGS, "train": FEW} if options.score or options.remixing else SONGS
+    wanted = {**wanted, "font": FONTS} if options.mixes else wanted
     root = options.songs or midi_songs.rendered(splits.split_by_speaker(voices.load("debian")), **wanted)
-    songs, silent = readers.heard(readers.open_songs(root, options.target), options.target)
+    songs, silent = checks.heard(layouts.open_songs(root, options.target), options.target)
     if silent:
         print(f"left out, for their {options.target} is silent: {', '.join(silent)}")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -197,10 +218,11 @@ def main(arguments=None):
         print(table.round(2).to_string(index=False))
         return
     if not options.score:
+        sizes = SMALL if options.small else {}
         model = (
-            CRNN.from_pretrained(options.start)
+            CRNN.from_pretrained(options.start, loss=options.loss, mask=options.mask)
             if options.start
-            else new(options.seed, target=options.target, loss=options.loss)
+            else new(options.seed, target=options.target, loss=options.loss, mask=options.mask, **sizes)
         )
         train(
             model,
@@ -211,6 +233,7 @@ def main(arguments=None):
             not options.no_remix,
             resume=True,
             open_groups=options.open,
+            backing=backing.load() if options.mixes else None,
             epochs=options.epochs,
             batch_size=options.batch_size,
             learning_rate=options.learning_rate,

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from lib import audio
-from lib.music import compare, separation, songs
+from lib.music import checks, compare, layouts, separation, songs
 from lib.music.model import CRNN, CRNNConfig
 
 SR = 22050
@@ -42,29 +42,29 @@ def change(root, name, function, split="train"):
 @pytest.mark.parametrize("more", [1, 12, 43])
 def test_files_a_few_samples_apart_are_cut_and_said(root, name, more):
     change(root, name, lambda wave: np.pad(wave, ((0, more), (0, 0))))
-    opened = songs.open_songs(root)
+    opened = layouts.open_songs(root)
     with pytest.warns(UserWarning, match=rf"song 0 \({name}.wav by {more} samples.*cut to the shortest"):
-        assert songs.check(opened)["residual_db"].max() < -40
+        assert checks.check(opened)["residual_db"].max() < -40
     song = next(one for one in opened if one.name == "song 0")
     assert len({len(song.read(stem)) for stem in (*songs.STEMS, "mixture")}) == 1
     assert len(song.read_part("rest", "vocals")) == len(song.read("vocals"))
 
 
 def test_a_silent_start_is_no_copy_but_a_copy_is(root):
-    for split in songs.SPLITS:
+    for split in layouts.SPLITS:
         for path in sorted(next((root / split).iterdir()).iterdir()):
             change(root, path.stem, lambda wave: np.pad(wave, ((8 * SR, 0), (0, 0))), split)
-    assert len(songs.open_songs(root)) == 3
+    assert len(layouts.open_songs(root)) == 3
     for path in next((root / "train").iterdir()).iterdir():
         write(root / "test" / "other name" / path.name, soundfile.read(path)[0])
     with pytest.raises(songs.SongError, match="the same song in two splits"):
-        songs.open_songs(root)
+        layouts.open_songs(root)
 
 
 def test_channels_that_cancel_are_named(root):
     change(root, "vocals", lambda wave: np.stack([wave[:, 0], -wave[:, 0]], 1))
     with pytest.raises(songs.SongError, match="vocals.wav: its channels cancel each other"):
-        songs.check(songs.open_songs(root))
+        checks.check(layouts.open_songs(root))
 
 
 def test_system_files_and_other_formats_beside_the_stems(root):
@@ -74,7 +74,7 @@ def test_system_files_and_other_formats_beside_the_stems(root):
     wave = soundfile.read(folder / "bass.wav")[0]
     (folder / "bass.wav").unlink()
     soundfile.write(folder / "bass.aiff", wave, SR)
-    assert len(songs.check(songs.open_songs(root))) == 3
+    assert len(checks.check(layouts.open_songs(root))) == 3
 
 
 # --- separation

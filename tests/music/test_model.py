@@ -11,7 +11,7 @@ import torch
 
 from lib import metrics
 from lib.models.checkpoint import CheckpointError
-from lib.music import songs, training
+from lib.music import layouts, training
 from lib.music.model import CRNN, CRNNConfig, operations
 from lib.training import freezing
 
@@ -156,7 +156,7 @@ def test_wrong_shapes_are_told():
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    return songs.open_songs(
+    return layouts.open_songs(
         made_songs.plain(tmp_path_factory.mktemp("songs"), {"train": 2, "validation": 1}, seconds=5.0)
     )
 

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from lib import audio
-from lib.music import midi_scores, midi_songs, remixing, songs
+from lib.music import checks, layouts, midi_scores, midi_songs, playing, remixing, songs
 
 SR = 22050
 
@@ -24,7 +24,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(root):
-    return songs.open_songs(root)
+    return layouts.open_songs(root)
 
 
 # --- layouts
@@ -46,7 +46,7 @@ def test_the_plain_layout_with_its_splits(opened):
 
 def test_a_stretch_a_channel_and_another_rate(tmp_path):
     made_songs.plain(tmp_path, {"train": 1}, sr=44100)
-    (song,) = songs.open_songs(tmp_path)
+    (song,) = layouts.open_songs(tmp_path)
     assert song.info == (44100, 3 * 44100, 2) and song.read("vocals").shape == (3 * SR,)
     original = made_songs.stems(sr=44100)["bass"]
     for channel, expected in (("left", original[:, 0]), ("right", original[:, 1])):
@@ -59,7 +59,7 @@ def test_a_mixture_and_the_target_are_enough(tmp_path):
     parts = made_songs.stems()
     for name, wave in (("mixture", sum(parts.values())), ("vocals", parts["vocals"])):
         made_songs.write(tmp_path / "train" / "one" / f"{name}.wav", wave)
-    (song,) = songs.open_songs(tmp_path)
+    (song,) = layouts.open_songs(tmp_path)
     assert song.parts("vocals") == ["rest"]
     rest = song.read_part("rest", "vocals", start=0.0, seconds=1.0)
     assert np.abs(rest - sum(parts[name] for name in ("drums", "bass", "other"))[:SR].mean(1)).max() < 1e-3
@@ -71,7 +71,7 @@ def test_musdb18hq_takes_the_validation_songs_that_its_authors_name(tmp_path):
         (tmp_path / "all" / split / "song 0").rename(tmp_path / "all" / split / name)
     for number, folder in enumerate(sorted((tmp_path / "all").glob("*/*"))):  # not all the same song
         made_songs.write(folder / "mixture.wav", sum(made_songs.stems(seed=number).values()))
-    opened = songs.open_songs(tmp_path / "all", layout="musdb18hq")
+    opened = layouts.open_songs(tmp_path / "all", layout="musdb18hq")
     assert {song.name: song.split for song in opened} == {
         "Leaf - Summerghost": "validation",
         "A - B": "train",
@@ -81,8 +81,8 @@ def test_musdb18hq_takes_the_validation_songs_that_its_authors_name(tmp_path):
 
 
 def test_moisesdb_is_summed_into_four_stems_and_split(tmp_path):
-    opened = songs.open_songs(made_songs.moisesdb(tmp_path))
-    assert {split: sum(song.split == split for song in opened) for split in songs.SPLITS} == {
+    opened = layouts.open_songs(made_songs.moisesdb(tmp_path))
+    assert {split: sum(song.split == split for song in opened) for split in layouts.SPLITS} == {
         "train": 8,
         "validation": 1,
         "test": 1,
@@ -92,17 +92,17 @@ def test_moisesdb_is_summed_into_four_stems_and_split(tmp_path):
     drums = made_songs.stems(1.0, 44100, 0)["drums"].mean(1)
     assert np.abs(song.read("drums", sr=44100) - 2 * drums).max() < 1e-3
     assert np.abs(song.read("mixture") - sum(song.read(stem) for stem in songs.STEMS)).max() < 1e-6
-    assert [song.split for song in songs.open_songs(tmp_path, seed=0)] == [song.split for song in opened]
+    assert [song.split for song in layouts.open_songs(tmp_path, seed=0)] == [song.split for song in opened]
 
 
 def test_slakh_reads_its_metadata_and_has_no_vocals(tmp_path):
-    opened = songs.open_songs(made_songs.slakh(tmp_path), target="bass")
+    opened = layouts.open_songs(made_songs.slakh(tmp_path), target="bass")
     assert [song.split for song in opened] == ["test", "train", "train", "validation"]
     assert set(opened[0].stems) == {"drums", "bass", "other"} and opened[0].mixture.name == "mix.flac"
     with pytest.raises(
         songs.SongError, match="4 of 4 songs have no stem 'vocals'.*Slakh2100 holds no vocals; choose drums"
     ):
-        songs.open_songs(tmp_path)
+        layouts.open_songs(tmp_path)
 
 
 # --- bad songs
@@ -114,14 +114,14 @@ def test_a_folder_without_the_target_is_named(root, tmp_path):
     with pytest.raises(
         songs.SongError, match=r"1 of 5 songs have no stem 'vocals', such as song 1 .*Put vocals.wav into its folder"
     ):
-        songs.open_songs(tmp_path)
+        layouts.open_songs(tmp_path)
     with pytest.raises(songs.SongError, match="no such folder"):
-        songs.open_songs(tmp_path / "nothing")
+        layouts.open_songs(tmp_path / "nothing")
     with pytest.raises(songs.SongError, match="unknown layout 'x'; known are: auto, plain"):
-        songs.open_songs(root, layout="x")
+        layouts.open_songs(root, layout="x")
     (tmp_path / "empty").mkdir()
     with pytest.raises(songs.SongError, match="no songs found in the layout plain. Expected"):
-        songs.open_songs(tmp_path / "empty")
+        layouts.open_songs(tmp_path / "empty")
 
 
 def test_one_song_in_two_splits_is_found_under_another_name(root, tmp_path):
@@ -130,11 +130,11 @@ def test_one_song_in_two_splits_is_found_under_another_name(root, tmp_path):
     for name, wave in {**parts, "mixture": sum(parts.values())}.items():
         made_songs.write(tmp_path / "test" / "renamed" / f"{name}.wav", wave)
     with pytest.raises(songs.SongError, match=r"(song 0|renamed) \(t.*\) is .*: the same song in two splits"):
-        songs.open_songs(tmp_path)
+        layouts.open_songs(tmp_path)
 
 
 def test_the_check_tells_lengths_silence_and_mixtures_that_are_no_sum(opened, tmp_path):
-    table = songs.check(opened)
+    table = checks.check(opened)
     assert (
         len(table) == 5
         and (table["residual_db"] < -60).all()
@@ -146,38 +146,38 @@ def test_the_check_tells_lengths_silence_and_mixtures_that_are_no_sum(opened, tm
     mixture = sum(parts.values())
     made_songs.write(folder / "mixture.wav", np.tanh(2 * mixture))  # as mastering does
     with pytest.warns(UserWarning, match=r"1 mixtures are not the sum of their stems.*song 0 \(-\d+\.\d dB\)"):
-        table = songs.check(songs.open_songs(tmp_path))
+        table = checks.check(layouts.open_songs(tmp_path))
     left = np.tanh(2 * mixture).mean(1) - mixture.mean(1)
     assert table["residual_db"][0] == pytest.approx(
         audio.rms_db(left) - audio.rms_db(np.tanh(2 * mixture).mean(1)), abs=0.05
     )
     made_songs.write(folder / "drums.wav", parts["drums"][:-100])
     with pytest.raises(songs.SongError, match=r"song 0: its files differ in length .*drums.wav 2.995 s"):
-        songs.check(songs.open_songs(tmp_path))
+        checks.check(layouts.open_songs(tmp_path))
     made_songs.write(folder / "drums.wav", parts["drums"])
     made_songs.write(folder / "vocals.wav", 0 * parts["vocals"])
     with pytest.raises(songs.SongError, match="song 0: its vocals is silent"):
-        songs.check(songs.open_songs(tmp_path))
+        checks.check(layouts.open_songs(tmp_path))
 
 
 def test_songs_in_which_the_target_never_sounds_are_told_apart(tmp_path):
     made_songs.plain(tmp_path, {"train": 2, "test": 1})
     made_songs.write(tmp_path / "train" / "song 1" / "bass.wav", 0 * made_songs.stems()["bass"])
-    opened = songs.open_songs(tmp_path, "bass")
-    kept, silent = songs.heard(opened, "bass")
+    opened = layouts.open_songs(tmp_path, "bass")
+    kept, silent = checks.heard(opened, "bass")
     assert silent == ["song 1"] and [song.name for song in kept] == ["song 2", "song 0"]
-    assert songs.heard(opened, "drums") == (opened, [])
+    assert checks.heard(opened, "drums") == (opened, [])
 
 
 def test_every_split_needs_a_song(opened, tmp_path):
-    assert {split: len(own) for split, own in songs.by_split(opened).items()} == {
+    assert {split: len(own) for split, own in layouts.by_split(opened).items()} == {
         "train": 3,
         "validation": 1,
         "test": 1,
     }
     made_songs.plain(tmp_path, {"train": 2})
     with pytest.raises(songs.SongError, match="no songs in validation and test, of 2 in all. Put at least one"):
-        songs.by_split(songs.open_songs(tmp_path))
+        layouts.by_split(layouts.open_songs(tmp_path))
 
 
 # --- examples to train on
@@ -267,17 +267,24 @@ def score(path, melody, tempo=500000, drums=60):
 
 
 def test_stems_are_played_apart_in_the_asked_key_and_tempo(tmp_path):
-    path, font = score(tmp_path / "a.mid", [69]), midi_scores.soundfont()
-    stems = midi_scores.render(path, font, seconds=2.0)
+    path, font = score(tmp_path / "a.mid", [69]), playing.soundfont()
+    stems = playing.render(path, font, seconds=2.0)
     assert set(stems) == {"drums", "bass", "other"} and all(wave.shape == (2 * SR, 2) for wave in stems.values())
     assert peak_hz(stems["other"]) == pytest.approx(440, rel=0.01) and peak_hz(stems["bass"]) == pytest.approx(
         220, rel=0.01
     )
-    higher = midi_scores.render(path, font, seconds=2.0, key=3)
+    higher = playing.render(path, font, seconds=2.0, key=3)
     assert peak_hz(higher["other"]) == pytest.approx(440 * 2 ** (3 / 12), rel=0.01) and np.array_equal(
         higher["drums"], stems["drums"]
     )
-    assert beats(stems["drums"]) == 4 and beats(midi_scores.render(path, font, seconds=2.0, tempo=2.0)["drums"]) == 8
+    assert beats(stems["drums"]) == 4 and beats(playing.render(path, font, seconds=2.0, tempo=2.0)["drums"]) == 8
+
+
+def test_the_line_that_is_sung_is_left_out_of_the_accompaniment(tmp_path):
+    path, font = score(tmp_path / "a.mid", [69]), playing.soundfont()
+    stems, less = (playing.render(path, font, seconds=1.0, without=channel) for channel in (None, 0))
+    assert np.abs(stems["other"]).max() > 0.01 > np.abs(less["other"]).max()
+    assert np.array_equal(stems["bass"], less["bass"])
 
 
 def peak_hz(wave):
@@ -336,9 +343,9 @@ def test_bad_scores_and_soundfonts_are_named(tmp_path, monkeypatch):
     with pytest.raises(midi_scores.ScoreError, match="no .mid file here"):
         midi_scores.load(tmp_path / "cache")
     with pytest.raises(midi_scores.ScoreError, match="no.mid: not a SoundFont"):
-        midi_scores.soundfont(tmp_path / "no.mid")
+        playing.soundfont(tmp_path / "no.mid")
     with pytest.raises(midi_scores.ScoreError, match="no such SoundFont"):
-        midi_scores.soundfont(tmp_path / "none.sf2")
+        playing.soundfont(tmp_path / "none.sf2")
 
 
 def test_rendered_songs_are_the_sum_of_their_stems_and_people_keep_their_split(tmp_path, monkeypatch):
@@ -352,9 +359,9 @@ def test_rendered_songs_are_the_sum_of_their_stems_and_people_keep_their_split(t
             tmp_path / "midi" / f"tune{number}.mid", list(np.random.default_rng(number).integers(55, 80, 50)), drums=100
         )
     made = midi_songs.rendered(voices, 1, 1, 1, seconds=4.0, midi_root=str(tmp_path / "midi"), progress=False)
-    opened = songs.open_songs(made)
+    opened = layouts.open_songs(made)
     assert sorted(song.split for song in opened) == ["test", "train", "validation"]
-    assert (songs.check(opened)["residual_db"] < -80).all()
+    assert (checks.check(opened)["residual_db"] < -80).all()
     for path in made.glob("*/*/mixture.wav"):
         parts = [soundfile.read(path.with_name(f"{stem}.wav"), dtype="int16")[0].astype(int) for stem in songs.STEMS]
         assert np.array_equal(sum(parts), soundfile.read(path, dtype="int16")[0])
