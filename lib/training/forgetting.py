@@ -27,7 +27,7 @@ def interpolate(before, after, share):
     return between.eval()
 
 
-def curve(before, after, sets, shares=(0.0, 0.25, 0.5, 0.75, 1.0), **how):
+def curve(before, after, sets, shares=(0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0), **how):
     """Mean SI-SDRi (dB) of each domain of `sets` along the way from `before` to `after`: a row a share.
 
     `silent`, where `val` asks for people who are silent: the share of them who got silence. On the domain `source` an

@@ -1,6 +1,6 @@
 """What fine-tuning is worth in a place, part by part: `python -m lib.training.place_study OUT PART [PART ...]`.
 
-    strategies  every strategy of chapter 2, in turn for each seed
+    strategies  every strategy of chapter 2, and those of its quick profile for several seeds
     losses      terms beside SI-SNR in the loss: does PESQ rise with them?
     cures       what keeps the model at home: weights part of the way, rehearsal, adapters that come off
     amounts     how many mixtures of the place does it take?
@@ -33,9 +33,11 @@ from lib.training.place_runs import DEFAULT, EPOCHS, SEED, TRAINED, Study
 
 PLACES = ("office", "meeting", "cafe", "phone")
 COMPARED = dict(mixtures=120, epochs=2)  # for the part `strategies`: as chapter 2 compares a few of them
+SEVERAL = ("head only", DEFAULT, "last 1 full", "all but the speaker encoder")  # the four of chapter 2's quick profile
 FORGETFUL = "all but the speaker encoder"
 LOSSES = {
     "SI-SNR alone": dict(level=0.0),
+    "and the level, 0.05": dict(level=0.05),
     "and the level, 0.1": {},
     "and the level, 0.3": dict(level=0.3),
     "and the spectrum, 5": dict(level=0.0, spectral=5.0),
@@ -63,17 +65,19 @@ def summary(found, against=None):
 
 
 def by_strategy(study, seeds):
-    """Every strategy of chapter 2 on the same mixtures, and the same again for each further seed."""
+    """Every strategy of chapter 2 on the same mixtures with the first of `seeds`, and `SEVERAL` with all of them."""
     train, sets = study.data("office", "Train", COMPARED["mixtures"]), study.sets()
-    speaker = scores.open_test(study.out / "data/office")[1].set_index("index")["speaker"]
-    for last in range(1, len(seeds) + 1):
-        table, _ = comparison.compare(
-            *(study.start, comparison.STRATEGIES, train, sets, study.out / "strategies"),
-            **dict(resume=True, collate=collate, seeds=seeds[:last], people=speaker, learning_rate=0),
-            **study.settings,
-            epochs=COMPARED["epochs"],
-        )
-        runs.write_text(study.out / "strategies.csv", table.to_csv(index=False, float_format="%.4f"))
+    told = dict(resume=True, collate=collate, learning_rate=0, epochs=COMPARED["epochs"], **study.settings)
+    told["people"] = scores.open_test(study.out / "data/office")[1].set_index("index")["speaker"]
+    told["before"] = comparison.score(study.start, sets, collate=collate)
+    filtered = study.equaliser(amount=COMPARED["mixtures"])
+    told["equaliser"] = filtered, comparison.score(filtered, sets, collate=collate)
+    found = {}
+    for names, chosen in ((comparison.STRATEGIES, seeds[:1]), (SEVERAL, seeds)):
+        table, _ = comparison.compare(study.start, names, train, sets, study.out / "strategies", seeds=chosen, **told)
+        found |= {row["strategy"]: row for row in table.to_dict("records")}
+        runs.write_text(study.out / "strategies.csv", pd.DataFrame(found.values()).to_csv(index=False))
+    return pd.DataFrame(found.values())
 
 
 def by_loss(study, seeds):
