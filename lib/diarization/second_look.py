@@ -33,7 +33,7 @@ def again(annotation, wave, encoder, least=LEAST, margin=MARGIN):
         for start, end in stretches_alone(annotation, name)
         if end - start >= least
     ]
-    names = sorted({name for *_, name in parts})
+    names = sorted({name for *_, name in parts}, key=str)
     if len(names) < 2:
         return annotation
     wave = torch.as_tensor(np.asarray(wave), dtype=torch.float32)

@@ -76,9 +76,11 @@ def main(arguments=None):
     starter = known.out / "starter"
     models.save(model, starter)
     pd.concat(histories).to_csv(starter / "history.csv", index=False, float_format="%.5f")
-    parameters = pipeline.tune(
-        models.load(starter), protocols.files(root, "dev"), known.out / "tuning", trials=(10, 24)
-    )
+    threshold = round(float(history.loc[history["DER"].idxmin(), "Threshold"]), 2)
+    segmentation = {"min_duration_off": 0.0, "threshold": threshold}
+    runs.write_json(starter / "pipeline.json", {**pipeline.UNTUNED, "segmentation": segmentation})
+    best = diarization_encoders.compare(starter, protocols.files(root, "dev"), known.out)
+    parameters = {"segmentation": segmentation, "clustering": best["resemblyzer"]}
     runs.write_json(starter / "pipeline.json", parameters)
     print(f"{starter}: DER of windows {histories[-1]['DER'].min():.4f}, thresholds {parameters}")
 

@@ -14,14 +14,17 @@ from lib.diarization import models, pipeline
 from lib.diarization.encoders import ENCODERS
 from lib.diarization.second_look import again
 
-THRESHOLDS = (0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
+THRESHOLDS = (0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4, 0.45, 0.5, 0.55, 0.6)
 SIZES = (3, 6)  # least cluster
 CACHE = "training_cache/embeddings"
 
 
 def compare(source, files, out):
-    """A row an encoder at its best thresholds: DER and its parts, the same with a second look; prints as it goes."""
-    model, segmentation, vectors, rows = models.load(source), pipeline.defaults(source)["segmentation"], {}, []
+    """A row an encoder at its best thresholds: DER and its parts, the same with a second look. Prints as it goes, and
+    returns encoder -> the clustering's thresholds.
+    """
+    model, segmentation = models.load(source), pipeline.defaults(source)["segmentation"]
+    vectors, rows, chosen = {}, [], {}
     print("perfect clustering:", _row(_oracle(model, files, segmentation), files), flush=True)
     for kind in ENCODERS:
         made = pipeline.Diarizer(model, "resemblyzer" if kind == "both" else kind)
@@ -37,8 +40,10 @@ def compare(source, files, out):
             made.instantiate(pipeline._fitting(made, {"segmentation": segmentation, "clustering": settings}))
             found = [_applied(made, file) for file in files]
             tried.append((_row(found, files), threshold, size, found))
+            print(kind, threshold, size, round(tried[-1][0]["DER"], 4), flush=True)
         best = min(tried, key=lambda one: one[0]["DER"])
         vectors |= {(kind, number): file[CACHE]["embeddings"] for number, file in enumerate(files)}
+        chosen[kind] = {"method": pipeline.LINKAGE, "threshold": best[1], "min_cluster_size": best[2]}
         encoder = pipeline._encoder(kind)
         seen = [again(one, file["waveform"][0], encoder) for one, file in zip(best[3], files)]
         looked = _row(seen, files)
@@ -47,6 +52,7 @@ def compare(source, files, out):
         print(rows[-1], "second look:", looked, flush=True)
         out.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(rows).to_csv(out / "encoders.csv", index=False, float_format="%.3f")
+    return chosen
 
 
 def _oracle(model, files, segmentation):
