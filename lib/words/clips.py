@@ -23,7 +23,7 @@ from lib import audio, runs
 from lib.data import cache_dir, tables
 from lib.data.walk import sounds
 from lib.words.mixtures import SAMPLES, SR, fit_second
-from lib.words.sources import WordsError
+from lib.words.vocabularies import WordsError
 
 ROW_TOLERANCE = 1e-2  # the competition's own rows are rounded
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from lib import audio
-from lib.words.sources import SR, WordsError
+from lib.words.recordings import SR
+from lib.words.vocabularies import WordsError
 
 SAMPLES = SR  # one second
 CLIP_DB = -26.0  # dBFS of a finished clip
@@ -29,12 +30,18 @@ class Plan:
     starts: np.ndarray
 
 
-def draw(pool, random, words=(2, 4), spread_db=6.0):
-    """A `Plan`: `words` (least, most) different words, levels uniform within ± `spread_db`, all else at random."""
-    classes = np.unique(pool.word)
+def draw(pool, random, words=(2, 4), spread_db=6.0, one_voice=False):
+    """A `Plan`: `words` (least, most) different words, levels uniform within ± `spread_db`, all else at random.
+
+    one_voice: all words of a clip are said by one person, drawn anew for each clip.
+    """
+    own = np.arange(len(pool))
+    if one_voice:
+        own = np.flatnonzero(pool.speaker == random.choice(np.unique(pool.speaker)))
+    classes = np.unique(pool.word[own])
     count = int(random.integers(words[0], words[1] + 1))
     chosen = random.choice(classes, count, replace=False)
-    numbers = np.array([random.choice(np.flatnonzero(pool.word == word)) for word in chosen])
+    numbers = np.array([random.choice(own[pool.word[own] == word]) for word in chosen])
     power = 10 ** (random.uniform(-spread_db, spread_db, count) / 10)
     variants = np.array([random.integers(len(pool.waves(number))) for number in numbers])
     return Plan(numbers, variants, power / power.sum(), random.uniform(0, 1, count))
@@ -86,6 +93,8 @@ class Mixtures(torch.utils.data.Dataset):
                 f"words={how.get('words')}: give (least, most) between 1 and the {len(np.unique(pool.word))} words of"
                 " this pool."
             )
+        if how.get("one_voice"):
+            _check_voices(pool, most)
         self.pool, self.count, self.seed, self.fresh, self.shift, self.how, self.round = (
             pool,
             count,
@@ -125,6 +134,15 @@ class Mixtures(torch.utils.data.Dataset):
         """All clips at once: clips `(count, 16000)` and shares `(count, classes)`, numpy."""
         items = [self[number] for number in range(self.count)]
         return np.stack([item["clip"] for item in items]), np.stack([item["shares"] for item in items])
+
+
+def _check_voices(pool, most):
+    for name in np.unique(pool.speaker):
+        if (said := len(np.unique(pool.word[pool.speaker == name]))) < most:
+            raise WordsError(
+                f"{name} says {said} words, and a clip may hold {most} of one voice. Leave this person out, or ask for"
+                " fewer words."
+            )
 
 
 def moved(clip, samples):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib import extras
 from lib.metrics import Interval
-from lib.words.sources import WordsError
+from lib.words.vocabularies import WordsError
 
 with extras():
     from sklearn.metrics import average_precision_score
@@ -141,6 +141,20 @@ def gain(better, worse, shares, level=0.95, seed=0):
     return Interval(
         float(1 - better.mean() / worse.mean()), *map(float, np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2]))
     )
+
+
+def over_people(values, level=0.95):
+    """Mean of a value a person with Student's interval for the mean of *all such people*: `Interval(mean, low, high)`.
+
+    Five people are too few for a bootstrap, which would draw too narrow. NaN bounds for fewer than two.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return Interval(float(values.mean()), np.nan, np.nan)
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
 def summary(answers, shares, words):

@@ -1,14 +1,13 @@
-"""The committed words model: read, written, and the chapter's table of recipes made again. `lib.pretraining.words`
-trained it.
+"""The committed words model: read, written, and the pools that the chapter's networks learn from.
+
+`lib.pretraining.words` trained it.
 """
 
 from pathlib import Path
 
-import pandas as pd
-
 from lib import runs
 from lib.models.checkpoint import CheckpointError, fill, read_checkpoint
-from lib.words import mixtures, scores, sources, training as teach, views
+from lib.words import mixtures, people, recordings
 from lib.words.encoder import TransferWords, speech_embedding
 from lib.words.net import Ensemble
 
@@ -18,11 +17,20 @@ PLACE = runs.ROOT / "pretrained" / "words"
 def pools_of(table, variants=12):
     """The pools that `train_recipe` takes, by split, with the varied Train pool."""
     found = {
-        "train": sources.pool(table, "Train"),
-        "val": sources.pool(table, "Val"),
-        "test": sources.pool(table, "Test"),
+        "train": recordings.pool(table, "Train"),
+        "val": recordings.pool(table, "Val"),
+        "test": recordings.pool(table, "Test"),
     }
     return {**found, "varied": found["train"].varied(variants)}
+
+
+def pools_of_everyone(table, variants=4):
+    """`all`, the recordings of those who take part in `lib.words.people` whatever their split, and `varied`, the same
+    with variants.
+    """
+    everyone = recordings.pool(table)
+    everyone = people.of(everyone, people.who(everyone))
+    return {"all": everyone, "varied": everyone.varied(variants)}
 
 
 def test_clips(pools, count=600, seed=2):
@@ -83,19 +91,3 @@ def for_words(names, trained, folder=PLACE):
         return load(folder)[0]
     print(f"{Path(folder).name}: no model of these {len(names)} words there, so what was trained here takes its place.")
     return Ensemble([trained]).eval()
-
-
-def write_tables(pools, sets, out, seeds=(0, 1, 2), place=runs.ROOT / "results", names=None, **settings):
-    """`05_ladder.csv` and its picture in `place`, after every seed that is complete. Returns the table."""
-    rows, given = [], {}
-    for seed in seeds:
-        more, answered, _ = teach.table_of(names or teach.LADDER, pools, sets, out, (seed,), **settings)
-        rows.append(more)
-        for name, answers in answered.items():
-            given.setdefault(name, []).extend(answers)
-        shares = sets["test"][1]
-        table = teach.ladder(pd.concat(rows), given, shares, pools["train"].words)
-        uniform = float(scores.uniform(shares).mean())
-        runs.write_text(Path(place) / "05_ladder.csv", table.to_csv(index=False, float_format="%.4f"))
-        views.ladder(table, uniform).savefig(Path(place) / "05_ladder.png")
-    return table

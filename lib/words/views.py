@@ -1,18 +1,13 @@
-"""Overlapped words seen: a clip with its parts and shares, curves with their overfitting point, tables, saliency, a
-mixing widget.
-"""
-
-import html
+"""Overlapped words seen: clips with their shares, curves with their overfitting point, tables, people, saliency."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import HTML
 
-from lib import listening
 from lib.plots import COLOURS, DPI
 from lib.words.cnn import LogMel
-from lib.words.mixtures import SR, Plan, mix
+from lib.words.mixtures import SR, mix
+from lib.words.scores import over_people as interval
 
 COLOUR_MAP = plt.get_cmap("magma", 20)
 
@@ -141,6 +136,27 @@ def ladder(table, uniform=None):
     return _close(figure)
 
 
+def people(tables):
+    """A panel a table (name -> rows person, kl, uniform): each person's KL, best first, beside the uniform guess, and
+    the mean with its interval over people.
+    """
+    figure, axes = plt.subplots(
+        1, len(tables), figsize=(4.4 * len(tables), 3.4), dpi=DPI, layout="constrained", squeeze=False
+    )
+    for axis, (name, table) in zip(axes.flat, tables.items()):
+        rows = table.sort_values("kl", ascending=False)
+        places, found = np.arange(len(rows)), interval(rows["kl"])
+        axis.axvspan(found.low, found.high, color=COLOURS[0], alpha=0.15, linewidth=0, label="mean, 95 % interval")
+        axis.axvline(found.mean, color=COLOURS[0], linewidth=1)
+        axis.plot(rows["kl"], places, "o", color=COLOURS[0], markersize=5, label="never heard")
+        axis.plot(rows["uniform"], places, "|", color="black", markersize=9, label="uniform guess")
+        axis.set_yticks(places, rows["person"], fontsize=8)
+        _small(axis, f"{name}, {len(rows)} people", "KL (nats; less is better)", "")
+        axis.grid(axis="x", alpha=0.3)
+    axes.flat[0].legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.1), ncols=3, frameon=False)
+    return _close(figure)
+
+
 def confusion(matrix, words):
     """Where probability goes, by the loudest word: rows said, columns answered; words that were in the clip too are
     taken out.
@@ -218,76 +234,6 @@ def first_layer(model, limit=16):
         axis.set_xticks([])
         axis.set_yticks([])
     return _close(figure)
-
-
-# --- mix your own
-
-
-def mixed(pool, names, levels_db, answer, starts=None):
-    """A clip of the words `names` at `levels_db`, played, pictured and answered: one piece of HTML. answer: clip ->
-    `(words,)`.
-    """
-    numbers = np.array([np.flatnonzero(pool.word == pool.words.index(name))[0] for name in names])
-    power = 10 ** (np.asarray(levels_db, float) / 10)
-    plan = Plan(
-        numbers,
-        np.zeros(len(names), int),
-        power / power.sum(),
-        np.asarray(starts if starts is not None else np.linspace(0.2, 0.8, len(names))),
-    )
-    clip, _, shares = mix(pool, plan)
-    figure = clip_view(clip, pool.words, shares, answer(clip))
-    return HTML(
-        listening.players(parts_of(pool, plan), SR).data
-        + listening.picture_html(_png(figure), "The mixture and the shares of its words")
-    )
-
-
-def mix_your_own(pool, answer, start=("kilo", "romeo", "tango")):
-    """Choose two to four words and their levels, and watch the bars: widgets in a running notebook, the start's mixture
-    as stored output.
-    """
-    import ipywidgets
-
-    said = [pool.words[k] for k in sorted(set(pool.word))]
-    start = [name for name in start if name in said] or said[:3]
-    chooser = ipywidgets.SelectMultiple(options=said, value=tuple(start), rows=8, description="words")
-    sliders = [ipywidgets.FloatSlider(0, min=-12, max=12, step=1, continuous_update=False) for _ in range(4)]
-    output = ipywidgets.Output()
-
-    def view():
-        names = list(chooser.value)
-        for number, slider in enumerate(sliders):
-            slider.layout.visibility = "visible" if number < len(names) else "hidden"
-            slider.description = f"{names[number]} (dB)" if number < len(names) else ""
-        if not 1 <= len(names) <= 4:
-            return HTML(f"<p>{len(names)} words are chosen; choose one to four (Ctrl or Shift for several).</p>")
-        try:
-            return mixed(pool, names, [slider.value for slider in sliders[: len(names)]], answer)
-        except ValueError as error:
-            return HTML(f"<p><b>This does not work:</b> {html.escape(str(error))}</p>")
-
-    for control in (chooser, *sliders):
-        control.observe(lambda _: listening.put(output, view()), names="value")
-    shown = view()
-    listening.put(output, shown)
-    listening.alive(
-        ipywidgets.HBox([chooser, ipywidgets.VBox(sliders)]),
-        "<p>Stored here: one mixture. In a running notebook a list of words and a slider a word make others.</p>",
-    )
-    listening.alive(output, shown.data)
-
-
-def _png(figure):
-    import io
-
-    import PIL.Image
-    from IPython.display import Image
-
-    buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="png")
-    PIL.Image.open(buffer).convert("RGB").quantize(64).save(small, format="png", optimize=True)
-    return Image(small.getvalue(), format="png")
 
 
 def _small(axis, title, xlabel, ylabel):

@@ -14,7 +14,18 @@ from lib import backbones
 from lib.models.checkpoint import CheckpointError
 from lib.training import freezing
 from lib.training.fit import fit
-from lib.words import encoder as word_encoder, net as word_net, scores, sources, starter as making, training as teach
+from lib.words import (
+    encoder as word_encoder,
+    ladder,
+    net as word_net,
+    people,
+    recipes,
+    recordings,
+    scores,
+    sources,
+    starter as making,
+    training as teach,
+)
 from lib.words.cnn import LogMel, WordCNN, kl
 from lib.words.mixtures import Stored
 
@@ -254,12 +265,48 @@ def test_a_missing_package_is_said(monkeypatch):
 
 def test_an_unknown_recipe_lists_the_known():
     with pytest.raises(sources.WordsError, match="reproduction"):
-        teach.table_of(["magic"], {}, {}, "nowhere")
+        ladder.table_of(["magic"], {}, {}, "nowhere")
 
 
 def test_each_rung_changes_something_and_the_budget_is_not_part_of_it():
-    rungs = [teach.RECIPES[name] for name in teach.SCRATCH]
+    rungs = [recipes.RECIPES[name] for name in recipes.SCRATCH]
     assert all(a != b for a, b in itertools.pairwise(rungs)) and not {"epochs", "clips"} & set(rungs[-1])
+
+
+def three_people(words=4):
+    """A pool of tones: each word another pitch, each person another length."""
+    facts = [(word, name) for name in ("ana", "ben", "cai") for word in range(words)]
+    length = {"ana": 4000, "ben": 6000, "cai": 8000}
+    waves = {
+        k: [0.1 * np.sin(2 * np.pi * (200 + 300 * word) * np.arange(length[name]) / 16000).astype(np.float32)]
+        for k, (word, name) in enumerate(facts)
+    }
+    word, speaker = zip(*facts)
+    names = [f"word {k}" for k in range(words)]
+    return recordings.Pool(names, np.array(word), np.array(speaker, object), [""] * len(facts), True, waves)
+
+
+@needs_package
+def test_a_table_holds_everybody_out_once_and_what_is_done_is_not_done_again(tmp_path, monkeypatch):
+    pools = {"all": three_people(), "varied": three_people()}
+    monkeypatch.setattr(people, "FROM_SCRATCH", dict(clips=8, fixed=8, val_clips=4, epochs=1))
+    names = [recipes.LONGER, "pretrained encoder, head only"]
+    rows = people.from_scratch(names[0], pools, tmp_path, test_clips=6)
+    assert sorted(rows["person"]) == ["ana", "ben", "cai"] and (rows["taught_by"] == 1).all()
+    monkeypatch.setattr(people, "train_recipe", lambda *_, **__: pytest.fail("trained twice"))
+    assert rows.equals(people.from_scratch(names[0], pools, tmp_path, test_clips=6))
+    net = recipes.build({**recipes.RECIPES[names[1]], "averaged": False}, 4)
+    other = people.in_turn(lambda seed: net, pools, tmp_path / "head", clips=4, val_clips=4, test_clips=6, epochs=1)
+    assert sorted(other["person"]) == ["ana", "ben", "cai"] and other["parameters"].nunique() == 1
+    both = pd.concat([rows.assign(recipe=names[0]), other.assign(recipe=names[1])])
+    step = rows.set_index("person")["kl"] - other.set_index("person")["kl"]
+    assert people.difference(both, names[1], names[0]).mean == pytest.approx(step.mean())
+
+
+def test_what_a_fold_learns_from_is_of_its_own_people(tmp_path):
+    banks = {name: Stored(features=np.full((3, 2), k), shares=np.eye(3)) for k, name in enumerate(("a", "b", "c"))}
+    found = people.joined(banks, ["a", "c"])
+    assert len(found) == 6 and set(found.arrays["features"].ravel()) == {0, 2}
 
 
 # --- scores by hand
@@ -332,7 +379,7 @@ def test_the_reading_takes_its_numbers_from_the_table():
             for name, kl_ in zip(names, (2.4, 2.38, 1.8))
         ]
     )
-    text = teach.reading(table, 2.5)
+    text = ladder.reading(table, 2.5)
     assert (
         "2.40 (2.30 to 2.50)" in text
         and "25% under the reproduction" in text

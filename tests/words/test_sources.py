@@ -10,7 +10,7 @@ from made_voices import SR, syllables
 
 from lib import audio
 from lib.data.splits import LeakError
-from lib.words import clips as word_clips, mixtures as wm, sources
+from lib.words import clips as word_clips, mixtures as wm, people, recordings, scores, sources, vocabularies
 from lib.words.cnn import WordCNN
 
 torch.set_num_threads(1)
@@ -50,7 +50,7 @@ def table(tmp_path_factory):
 
 @pytest.fixture
 def pool(table):
-    return sources.pool(table, "Train")
+    return recordings.pool(table, "Train")
 
 
 # --- where words come from
@@ -79,7 +79,7 @@ def origin(inside):
     ],
 )
 def test_which_file_holds_which_international_word(inside, word):
-    assert sources._international(origin(inside)) == word
+    assert vocabularies.word_in("international", origin(inside)) == word
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_which_file_holds_which_international_word(inside, word):
     ],
 )
 def test_other_packages_lend_words_to_held_out_voices_alone(place, word):
-    assert sources._international(f"/usr/share/{place}") == word
+    assert vocabularies.word_in("international", f"/usr/share/{place}") == word
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,33 @@ def test_other_packages_lend_words_to_held_out_voices_alone(place, word):
     ],
 )
 def test_which_file_holds_which_digit(inside, word):
-    assert sources._digit(origin(inside)) == word
+    assert vocabularies.word_in("digits", origin(inside)) == word
 
 
-def test_vocabularies_hold_thirty_different_words():
-    assert {name: len(set(found)) for name, found in sources.VOCABULARIES.items()} == {
+@pytest.mark.parametrize(
+    "place, letter",
+    [
+        ("klettres/de/alpha/b.ogg", "b"),
+        ("klettres/en/alpha/B.ogg", "b"),
+        ("klettres/en/alpha/A.ogg", None),  # "ay", as others name e
+        ("klettres/uk/alpha/te.ogg", "t"),
+        ("klettres/uk/alpha/sha.ogg", None),
+        ("klettres/de/alpha/z.ogg", None),  # too differently named
+        ("klettres/it/syllab/b.ogg", None),
+        ("asterisk/sounds/fr_CA_f_June/letters/a.g722", "a"),
+        ("asterisk/sounds/fr_CA_f_June/letters/u.g722", None),
+        ("asterisk/sounds/ru_RU_f_IvrvoiceRU/letters/k.g722", None),
+        ("asterisk/sounds/en_US_f_Allison/letters/dollar.g722", None),
+    ],
+)
+def test_which_file_holds_which_letter(place, letter):
+    assert vocabularies.word_in("letters", f"/usr/share/{place}") == letter
+
+
+def test_vocabularies_hold_different_words():
+    assert {name: len(set(found)) for name, found in vocabularies.VOCABULARIES.items()} == {
         "international": 30,
+        "letters": 18,
         "digits": 30,
     }
 
@@ -157,7 +178,7 @@ def test_speech_commands_are_split_by_speaker(tmp_path):
         "the list names one file, but the person is one"
     )
     assert set(table.loc[table["speaker"] == "00000001", "split"]) == {"Test"}
-    assert len(sources.pool(table, "Train")) == 12
+    assert len(recordings.pool(table, "Train")) == 12
 
 
 def test_recordings_in_that_layout_without_lists_are_split_by_speaker_too(tmp_path):
@@ -189,8 +210,8 @@ def test_bad_sources_are_named(tmp_path, table):
 
 def test_a_word_is_trimmed_levelled_and_ends_at_four_kilohertz(pool):
     wave = pool.waves(0)[0]
-    assert 0.3 * SR < len(wave) < 0.45 * SR and abs(audio.rms_db(wave) - sources.LEVEL_DB) < 0.1
-    noise = sources.prepare(np.random.default_rng(0).standard_normal(SR).astype(np.float32) * 0.1)
+    assert 0.3 * SR < len(wave) < 0.45 * SR and abs(audio.rms_db(wave) - recordings.LEVEL_DB) < 0.1
+    noise = recordings.prepare(np.random.default_rng(0).standard_normal(SR).astype(np.float32) * 0.1)
     power = np.abs(np.fft.rfft(noise)) ** 2
     assert power[4200:].sum() < 1e-3 * power.sum()
 
@@ -199,7 +220,7 @@ def test_a_click_before_the_word_is_cut():
     wave = np.zeros(SR, np.float32)
     wave[100:140] = 0.5
     wave[6400:12800] = syllables(np.random.default_rng(0), 120, 0.4)
-    assert 6400 <= len(sources.trim(wave)) < 8500 and np.abs(sources.trim(wave)).max() < 0.5
+    assert 6400 <= len(recordings.trim(wave)) < 8500 and np.abs(recordings.trim(wave)).max() < 0.5
 
 
 def test_speed_and_pitch_change_what_they_say():
@@ -208,7 +229,7 @@ def test_speed_and_pitch_change_what_they_say():
     def peak(x):
         return np.abs(np.fft.rfft(x[2000:10000], 2 * SR)).argmax() / 2
 
-    faster, higher = sources.vary(wave, 0.0, 1.25), sources.vary(wave, 12.0, 1.0)
+    faster, higher = recordings.vary(wave, 0.0, 1.25), recordings.vary(wave, 12.0, 1.0)
     assert abs(len(faster) / SR - 0.8) < 0.03 and abs(peak(faster) - 400) < 5
     assert abs(len(higher) / SR - 1.0) < 0.03 and abs(peak(higher) - 800) < 10
 
@@ -238,7 +259,7 @@ def test_fixed_clips_stay_and_fresh_ones_change_with_the_epoch_alone(pool):
 
 
 def test_clips_of_one_split_hold_only_its_voices(table):
-    test = sources.pool(table, "Test")
+    test = recordings.pool(table, "Test")
     assert set(test.speaker) == {"e"}
     parts = {name for number in range(10) for name in test.speaker[wm.Mixtures(test, 10).plan(number).numbers]}
     assert parts == {"e"}
@@ -253,6 +274,49 @@ def test_variants_are_of_the_same_words_and_only_in_the_varied_pool(pool):
 def test_more_words_than_there_are_is_an_error(pool):
     with pytest.raises(sources.WordsError, match="5 words"):
         wm.Mixtures(pool, 2, words=(2, 6))
+
+
+def test_a_clip_of_one_voice_holds_one_and_over_clips_everybody_speaks(pool):
+    data = wm.Mixtures(pool, 30, seed=1, one_voice=True)
+    voices = [set(pool.speaker[data.plan(number).numbers]) for number in range(30)]
+    assert {len(one) for one in voices} == {1} and set.union(*voices) == {"t1", "t2"}
+    few = pool.by((pool.speaker == "t1") | (pool.word < 3))
+    with pytest.raises(sources.WordsError, match="t2 says 3 words"):
+        wm.Mixtures(few, 2, one_voice=True)
+
+
+# --- everybody held out in turn
+
+
+def test_each_person_is_tested_once_and_stands_on_one_side(table):
+    everyone = recordings.pool(table)
+    assert people.folds(everyone)[0] == (["e"], ["t1"], ["t2", "v"])
+    for count in (None, 3):
+        parts = people.folds(everyone, count)
+        assert sorted(name for fold in parts for name in fold.test) == ["e", "t1", "t2", "v"]
+        for fold in parts:
+            assert sorted([*fold.test, *fold.val, *fold.train]) == ["e", "t1", "t2", "v"]
+
+
+def test_who_says_few_words_takes_no_part_and_two_people_are_too_few(table):
+    everyone = recordings.pool(table)
+    few = everyone.by((everyone.speaker != "e") | (everyone.word < 2))
+    assert "e" not in {name for fold in people.folds(few) for name in (*fold.test, *fold.val, *fold.train)}
+    with pytest.raises(sources.WordsError, match="2 people who say enough"):
+        people.folds(everyone.by(np.isin(everyone.speaker, ["e", "v"])))
+
+
+def test_of_very_many_people_thirty_take_part():
+    names = np.array([f"p{k:03d}" for k in range(100)], object)
+    many = recordings.Pool(["a"], np.zeros(100, int), names, [""] * 100)
+    found = people.who(many)
+    assert len(found) == 30 and found[0] == "p000" and found[-1] == "p099"
+
+
+def test_students_interval_over_people():
+    found = scores.over_people([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found.mean == 3 and found.high - 3 == pytest.approx(2.776 * np.sqrt(2.5 / 5), abs=1e-3)
+    assert np.isnan(scores.over_people([1.0]).low)
 
 
 def test_moving_a_clip_loses_what_leaves_it():
