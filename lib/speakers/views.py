@@ -184,6 +184,63 @@ def few_shot_curves(table, interval):
     return _close(figure)
 
 
+def shots(rows, by):
+    """A panel a microphone: accuracy with its interval over people, over the clips a person is learned from; a line for
+    each value of the column `by`. rows: of `lib.speakers.few.shots_table`.
+    """
+    rows = pd.DataFrame(rows)
+    heard = list(dict.fromkeys(rows["heard"]))
+    figure, axes = plt.subplots(
+        1, len(heard), figsize=(4.2 * len(heard), 3.0), dpi=DPI, layout="constrained", sharey=True, squeeze=False
+    )
+    for axis, microphone in zip(axes.flat, heard):
+        there = rows[rows["heard"] == microphone]
+        for number, (name, part) in enumerate(there.groupby(by, sort=False)):
+            axis.errorbar(
+                part["clips"] + 0.07 * (number - 1.5),
+                part["accuracy"],
+                [part["accuracy"] - part["low"], part["high"] - part["accuracy"]],
+                marker="o",
+                capsize=3,
+                color=COLOURS[number],
+                label=name,
+            )
+        axis.set(title=f"asked through: {microphone}", xticks=sorted(rows["clips"].unique()), ylim=(0, 1.03))
+        axis.set_xlabel("clips that teach a person", fontsize=9)
+        axis.grid(axis="y", alpha=0.3)
+    axes[0, 0].set_ylabel("share named right", fontsize=9)
+    axes[0, -1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return _close(figure)
+
+
+def known(moved, read):
+    """What frozen features know. Left: how far each network's features move (name -> table of `knowing.moves`). Right:
+    what a linear classifier reads off them (question -> name -> `Interval`, and `chance`).
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.2), dpi=DPI, layout="constrained")
+    kinds = next(iter(moved.values()))["moved"]
+    for number, (name, table) in enumerate(moved.items()):
+        places = np.arange(len(kinds)) + 0.19 * (number - 1.5)
+        spread = [table["mean"] - table["low"], table["high"] - table["mean"]]
+        left.bar(places, table["mean"], 0.18, yerr=spread, capsize=2, color=COLOURS[number], label=name)
+    left.set_xticks(range(len(kinds)), kinds, fontsize=9)
+    left.axhline(1, color="black", linestyle=":", linewidth=1)
+    left.set_ylim(0, 1.1)
+    left.set_ylabel("cosine distance (dotted: another person)", fontsize=9)
+    left.set_title("how far features move", fontsize=9)
+    for place, answers in enumerate(read.values()):
+        for number, name in enumerate(moved):
+            found = answers[name]
+            spread = [[found.mean - found.low], [found.high - found.mean]]
+            right.bar(place + 0.19 * (number - 1.5), found.mean, 0.18, yerr=spread, capsize=2, color=COLOURS[number])
+        right.plot([place - 0.42, place + 0.42], [answers["chance"]] * 2, color="black", linestyle="--", linewidth=1)
+    right.set_xticks(range(len(read)), list(read), fontsize=9)
+    right.set_ylim(0, 1.05)
+    right.set_title("what a linear classifier reads off them (dashed: chance)", fontsize=9)
+    figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=len(moved))
+    return _close(figure)
+
+
 def _close(figure):
     plt.close(figure)  # or the notebook would draw it a second time at the end of the cell
     return figure
