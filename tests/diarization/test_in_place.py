@@ -1,7 +1,9 @@
 """A conversation in a place, everybody extracted: what is right costs nothing, what is wrong does."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from made_voices import make_voices
 from pyannote.core import Annotation
 
@@ -61,3 +63,15 @@ def test_the_true_turns_cost_nothing_and_no_turns_find_nobody(spoken):
     assert len(table) == 2 * len(spoken.targets) and found["none"] == {}
     assert (table.loc[table["turns"] == "none", "SI-SDRi (dB)"] == 0).all()
     assert set(found["true"]) == set(spoken.targets)
+
+
+def test_the_thread_becomes_a_talk_of_its_people(tmp_path, monkeypatch):
+    table = make_voices(tmp_path / "voices", train=2, val=2, test=2, recordings=4, seconds=(2.9, 3.1))
+    first, second = sorted(table.loc[table["split"] == "Test", "speaker"].unique())
+    item = {"index": 7, "mix": torch.ones(5 * 16000) * 0.1, "enrollment": torch.ones(3 * 16000) * 0.1}
+    rows = pd.DataFrame([{"index": 7, "speaker": first, "interferers": [second]}])
+    monkeypatch.setattr(in_place, "thread", lambda folder: item)
+    monkeypatch.setattr(in_place, "read_manifest", lambda folder, split: rows)
+    wave, turns = in_place.thread_talk("anywhere", table, seconds=6.0)
+    assert [(turn.speaker, turn.start) for turn in turns] == [(second, 0.0), (first, 6.5)]
+    assert turns[1].end == pytest.approx(9.5) and len(wave) == 16000 * 15
