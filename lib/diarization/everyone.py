@@ -26,7 +26,7 @@ def enrollments(mix, people=None):
     Somebody who is never alone for a second has None for an enrollment.
     """
     wave = audio.read(mix, extract.SR)
-    made = pipeline.pipeline(models.load(), parameters=pipeline.defaults())
+    made = pipeline.pipeline(models.load(), parameters=pipeline.defaults(), second_look=True)
     annotation = pipeline.diarize(made, wave, num_speakers=people)
     found = {}
     for name in annotation.labels():
