@@ -1,4 +1,4 @@
-"""The pictures of `lib.training.benchmark` and of `lib.training.place_study`."""
+"""The pictures of `lib.training.benchmark` and of `lib.pretraining.place_study`."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +28,7 @@ def speed(table):
 
 def cures(table):
     """Gain in a place over what is left at home (SI-SDRi in dB), a line a cure along the way between the weights
-    before and after, of the table `cures` of `lib.training.place_study`.
+    before and after, of the table `cures` of `lib.pretraining.place_study`.
     """
     figure, axis = plt.subplots(figsize=(7.5, 3.6), dpi=DPI, layout="constrained")
     for (name, rows), colour in zip(table.groupby("row", sort=False), COLOURS):
@@ -45,7 +45,7 @@ def cures(table):
 
 def amounts(table):
     """Test SI-SDRi (dB) over the number of Train mixtures, a line a strategy with its 95 % interval, and the equaliser
-    fitted on as many, of the table `amounts` of `lib.training.place_study`.
+    fitted on as many, of the table `amounts` of `lib.pretraining.place_study`.
     """
     figure, axis = plt.subplots(figsize=(7.5, 3.2), dpi=DPI, layout="constrained")
     for (name, rows), colour in zip(table.groupby("strategy", sort=False), COLOURS):
@@ -72,7 +72,7 @@ def amounts(table):
 
 def matrix(table):
     """Fine-tuned in (rows) and heard in (columns): Test SI-SDRi in dB against the starter, a number a square, of the
-    table `matrix` of `lib.training.place_study`.
+    table `matrix` of `lib.pretraining.place_study`.
     """
     starter = table[table["system"] == "starter"].iloc[0]
     tuned = table[table["system"] == "fine-tuned"].set_index("trained_in")

@@ -1,15 +1,16 @@
-"""The data and the trainings of `lib.training.place_study`, each made once and read back after."""
+"""The data and the trainings of `lib.pretraining.place_study`, each made once and read back after."""
 
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from lib import runs, stand_ins
+from lib import runs
 from lib.data import mixtures, voices
 from lib.data.dataset import collate, part
 from lib.data.places import NAMED
 from lib.data.splits import split_by_speaker
+from lib.models.convoifilter import ConVoiFilter
 from lib.training import comparison, strategies
 from lib.training.adapters import merge_adapters
 from lib.training.equaliser import fit_equaliser
@@ -26,7 +27,7 @@ class Study:
     """The data and the runs of one study in the folder `out`."""
 
     def __init__(self, out, pretrained="pretrained/starter", source="auto", root=None, counts=None, **settings):
-        self.out, self.start = Path(out), stand_ins.starter(pretrained)
+        self.out, self.start = Path(out), ConVoiFilter.from_pretrained(runs.place(pretrained))
         self.table, self.counts = split_by_speaker(voices.load(source, root=root)), {**COUNTS, **(counts or {})}
         self.settings = {"progress": "none", "level": LEVEL, **settings}
 

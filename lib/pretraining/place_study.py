@@ -1,4 +1,4 @@
-"""What fine-tuning is worth in a place, part by part: `python -m lib.training.place_study OUT PART [PART ...]`.
+"""What fine-tuning is worth in a place, part by part: `python -m lib.pretraining.place_study OUT PART [PART ...]`.
 
     strategies  every strategy of chapter 2, and those of its quick profile for several seeds
     losses      terms beside SI-SNR in the loss: does PESQ rise with them?
@@ -28,8 +28,8 @@ from lib.data.places import NAMED
 from lib.evaluation import scores
 from lib.losses import SILENT_DB
 from lib.metrics import bootstrap_interval
+from lib.pretraining.place_runs import DEFAULT, EPOCHS, SEED, TRAINED, Study
 from lib.training import comparison, forgetting
-from lib.training.place_runs import DEFAULT, EPOCHS, SEED, TRAINED, Study
 
 PLACES = ("office", "meeting", "cafe", "phone")
 COMPARED = dict(mixtures=120, epochs=2)  # for the part `strategies`: as chapter 2 compares a few of them
@@ -219,7 +219,7 @@ PARTS = {
 
 def main(arguments=None):
     """The command line: parts after another, each into its CSV."""
-    parser = argparse.ArgumentParser(prog="python -m lib.training.place_study", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m lib.pretraining.place_study", description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the study")
     parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")

@@ -7,7 +7,8 @@ import torch
 from lib import runs
 from lib.losses import level_deviation
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.training import place_runs, place_study, views
+from lib.pretraining import place_runs, place_study
+from lib.training import views
 from lib.training.fit import fit, pad
 
 COLUMNS = {
