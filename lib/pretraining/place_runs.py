@@ -53,20 +53,18 @@ class Study:
         """The starter with the place's equaliser behind it."""
         return fit_equaliser(self.start, self.data(place, "Train", amount))
 
-    def run(self, strategy=DEFAULT, place="office", amount=TRAINED, seed=0, rehearse=0, epochs=EPOCHS, val="", **terms):
+    def run(self, strategy=DEFAULT, place="office", amount=TRAINED, seed=0, epochs=EPOCHS, val="", **terms):
         """The starter behind the place's equaliser, and the same fine-tuned by `strategy` at its own rate:
-        `(before, after, history)`. A finished run is read back. rehearse: source mixtures in each epoch beside.
+        `(before, after, history)`. A finished run is read back.
         val: the place that chooses the epoch, where it is another.
         """
         train, val = self.data(place, "Train", amount), self.data(val or place, "Val")
         before = self.equaliser(place, amount)
-        if rehearse:
-            train = torch.utils.data.ConcatDataset([train, self.data("source", "Train", rehearse)])
         torch.manual_seed(seed)
         model = type(before)(type(before).config_class(**before.config.to_dict()))
         model.load_state_dict(before.state_dict())
         strategies.freeze_as(model, strategy)
-        differs = dict(place=place, amount=amount, seed=seed, rehearse=rehearse, epochs=epochs, **terms)
+        differs = dict(place=place, amount=amount, seed=seed, epochs=epochs, **terms)
         folder = self.out / "runs" / comparison.slug("_".join([strategy, *map(str, differs.values()), *terms]))
         told = dict(learning_rate=comparison.rate_of(strategy), seed=seed, epochs=epochs)
         history = fit(

@@ -2,7 +2,7 @@
 
     strategies  every strategy of chapter 2, and those of its quick profile for several seeds
     losses      terms beside SI-SNR in the loss: does PESQ rise with them?
-    cures       what keeps the model at home: weights part of the way, rehearsal, adapters that come off
+    cures       what keeps the model at home: weights part of the way, adapters that come off
     amounts     how many mixtures of the place does it take?
     noise       how many seconds of its noise?
     matrix      fine-tuned in each of four places, tested in each of them
@@ -110,12 +110,12 @@ def by_loss(study, seeds):
 
 
 def by_cure(study, seeds):
-    """Gain in the office beside loss at home: weights part of the way, a tenth of source mixtures, adapters off."""
+    """Gain in the office beside loss at home: weights part of the way, adapters that are off at home."""
     sets = study.sets()
     equalised = comparison.score(study.equaliser(), sets, collate=collate)
 
-    def along(strategy, rehearse=0):
-        before, after, _ = study.run(strategy, seed=seeds[0], rehearse=rehearse)
+    def along(strategy):
+        before, after, _ = study.run(strategy, seed=seeds[0])
         return [
             {"share": share, **summary(comparison.score(between, sets, collate=collate), equalised)}
             for share in SHARES
@@ -131,7 +131,6 @@ def by_cure(study, seeds):
         "equaliser": lambda: {"share": 0.0, **summary(equalised)},
         DEFAULT: lambda: along(DEFAULT),
         FORGETFUL: lambda: along(FORGETFUL),
-        f"{FORGETFUL}, rehearsal": lambda: along(FORGETFUL, TRAINED // 10),
         "adapters, on and off": adapters,
     }
     return study.rows("cures", makers)

@@ -17,7 +17,7 @@ COLUMNS = {
     "amounts": {"strategy", "mixtures", "equaliser", "test", "source", "beyond", "low", "high", "epochs"},
     "matrix": {"trained_in", "system", "office", "phone", "source", "share", "beyond", "low", "high"},
 }
-ROWS = {"losses": 4, "cures": 9, "amounts": 4, "matrix": 5}
+ROWS = {"losses": 4, "cures": 7, "amounts": 4, "matrix": 5}
 
 
 def noise(count, seed):
@@ -52,7 +52,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(place_study, "TRAINED", 10)
     monkeypatch.setattr(place_study, "EPOCHS", 1)
     monkeypatch.setattr(place_study, "SHARES", (0.5, 1.0))
-    monkeypatch.setattr(place_runs.Study.run, "__defaults__", ("attention of all blocks", "office", 4, 0, 0, 1, ""))
+    monkeypatch.setattr(place_runs.Study.run, "__defaults__", ("attention of all blocks", "office", 4, 0, 1, ""))
     monkeypatch.setattr(
         place_study, "LOSSES", {name: place_study.LOSSES[name] for name in list(place_study.LOSSES)[:2]}
     )
@@ -84,7 +84,7 @@ def check_picture(part, table):
         assert len(axis.texts) == 2 * 3 and [tick.get_text() for tick in axis.get_yticklabels()] == ["office", "phone"]
     else:
         names = [text.get_text() for text in axis.get_legend().get_texts()]
-        assert names[0] in ("equaliser", "attention of all blocks") and len(names) == {"cures": 5, "amounts": 3}[part]
+        assert names[0] in ("equaliser", "attention of all blocks") and len(names) == {"cures": 4, "amounts": 3}[part]
 
 
 def test_the_level_counts_beside_the_loss(small, tmp_path):
