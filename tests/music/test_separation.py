@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from lib import audio, metrics
-from lib.music import compare, evaluation, separation, songs, training
+from lib.music import compare, evaluation, layouts, separation, songs, training
 
 torch.set_num_threads(1)
 SR = 22050
@@ -169,7 +169,9 @@ def test_listening_checks_as_numbers(song):
 
 def test_floor_and_ceiling_stand_around_any_mask(song, tmp_path):
     made_songs.plain(tmp_path, {"test": 1}, seconds=4.0)
-    table = evaluation.score(training.new(channels=(4, 4, 4, 8), hidden=8), songs.open_songs(tmp_path), progress=False)
+    table = evaluation.score(
+        training.new(channels=(4, 4, 4, 8), hidden=8), layouts.open_songs(tmp_path), progress=False
+    )
     assert table["system"].tolist() == ["mixture", "CRNN", "ideal ratio mask"] and set(evaluation.DEFINITIONS) <= set(
         table
     )
@@ -199,7 +201,7 @@ def test_the_interval_of_a_median_by_hand():
 def test_a_report_keeps_tables_and_picture(tmp_path, capsys, target):
     made_songs.plain(tmp_path / "songs", {"test": 2}, seconds=3.0)
     model = training.new(channels=(4, 4, 4, 8), hidden=8, target=target)
-    training.report(model, songs.open_songs(tmp_path / "songs", target), tmp_path)
+    training.report(model, layouts.open_songs(tmp_path / "songs", target), tmp_path)
     told = capsys.readouterr().out
     assert "of 2 over 5 dB" in told and "a real excerpt, " in told and (tmp_path / "scores.png").stat().st_size > 5000
     own, real = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("scores", "real"))

@@ -28,6 +28,8 @@ CPU = torch.device("cpu")
 def test_without_matplotlib_the_benchmark_ends_without_a_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.delattr(lib, "plots", raising=False)
     monkeypatch.setitem(sys.modules, "lib.plots", None)
+    monkeypatch.delattr(lib.training, "views", raising=False)  # where another test has imported it
+    monkeypatch.delitem(sys.modules, "lib.training.views", raising=False)
     benchmark._picture(None, tmp_path / "picture.png")
     assert "No picture" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
