@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lib.data import manifest, mixtures, recipes, rendering
+from lib.data import manifest, mixture_settings, recipes, rendering
 from lib.data.pools import MixtureError, make_pools
 
 ROUNDS = 10  # a mixture that cannot be made is replaced by one of the next round, so many times
@@ -34,7 +34,7 @@ class FreshMixtures(torch.utils.data.Dataset):
                 " fresh=0."
             )
         told = json.loads(path.read_text(encoding="utf-8"))
-        self.settings = mixtures.make_settings(**told["settings"])
+        self.settings = mixture_settings.make_settings(**told["settings"])
         with contextlib.redirect_stdout(None):  # chapter 1 has said what it has to say
             self.pools = make_pools(voices, self.settings)
         if manifest.fingerprint(self.settings, self.pools) != told["hash"]:

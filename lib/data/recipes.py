@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib import audio
-from lib.data import noises, places, rooms
+from lib.data import noises, rooms, seating
 
 SR = 16000
 SPLITS = ("Train", "Val", "Test")
@@ -101,7 +101,7 @@ def draw(settings, pools, library, split, index):
     recipe.update(_background(rng, settings, pools, library, split, {speaker, *interferers}))
     recipe["room"] = rooms.draw(rng, 1 + count) if rng.random() < settings.room_share else None
     if settings.place is not None:
-        recipe["room"] = places.draw(rng, settings.place, split, count)
+        recipe["room"] = seating.draw(rng, settings.place, split, count)
         recipe["place"] = settings.place.name
     chance = np.random.default_rng([settings.seed, SPLITS.index(split), index, 17])  # without it all stays as it was
     recipe.update(speaks="yes", absent="", quiet=None)

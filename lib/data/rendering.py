@@ -6,7 +6,7 @@ Waves are float32 `(samples,)` in [-1, 1] at 16 kHz.
 import numpy as np
 
 from lib import audio
-from lib.data import places, rooms
+from lib.data import rooms, seating
 from lib.data.devices import Device, own_noise
 from lib.data.recipes import FADE, MADE, SR
 
@@ -48,8 +48,8 @@ def render(recipe, library):
     others = [assemble(pieces, library, samples) for pieces in recipe["interferer_pieces"]]
     noise = _noise(recipe, library, samples)
     if place is not None:
-        target, heard, others = places.place_voices(place, recipe["room"], target, others)
-        noise = places.high_pass(place, noise)
+        target, heard, others = seating.place_voices(place, recipe["room"], target, others)
+        noise = seating.high_pass(place, noise)
     elif recipe["room"]:
         target, *others = rooms.place([target, *others], recipe["room"], SR)
     if place is None:

@@ -5,22 +5,23 @@ reflections of the first 50 ms, before the device.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from lib import audio, metrics
-from lib.data import noises, places, rooms
+from lib.data import noises, places, rooms, seating
 from lib.data.devices import own_noise
 from lib.data.manifest import read_manifest
 from lib.data.thread import thread
-from lib.diarization import conversations, protocols, use
-from lib.diarization.pipeline import DiarizationError, DiarizationErrorRate
+from lib.diarization import conversations, protocols, styles, use
+from lib.diarization.pipeline import DiarizationError
 from lib.diarization.rttm import Turn
+from lib.diarization.scores import DiarizationErrorRate
 
 SR = 16000
-STYLE = conversations.replace(conversations.TALK, name="in place", seconds=30.0, people=(2, 3), level_db=(-2.0, 2.0))
+STYLE = replace(styles.TALK, name="in place", seconds=30.0, people=(2, 3), level_db=(-2.0, 2.0))
 SNR_DB = 9.0
 SECONDS = 8.0  # of each person alone, taken as the enrollment
 
@@ -40,7 +41,7 @@ def talk(place, voices, seed=0, split="Test", style=STYLE, snr_db=SNR_DB):
     """
     place, rng = places.open_place(place), np.random.default_rng(seed)
     turns, dry = conversations.speak(rng, style, voices)
-    responses = places.responses(place, split)
+    responses = seating.responses(place, split)
     if responses and len(responses) < len(dry):
         raise places.PlaceError(f"{place.name}: {len(dry)} people need as many seats, and there are {len(responses)}.")
     seats = [list(responses)[k] for k in rng.permutation(len(responses))[: len(dry)]] or [None] * len(dry)
@@ -52,10 +53,10 @@ def talk(place, voices, seed=0, split="Test", style=STYLE, snr_db=SNR_DB):
             first = rooms.early(responses[seat], SR, place.early_ms) if place.early_ms else responses[seat]
             early = rooms.through(wave, first)
         gain = np.sqrt(np.mean(wave**2) / max(np.mean(wet**2), 1e-12))
-        heard[name], targets[name] = (gain * places.high_pass(place, one) for one in (wet, early))
+        heard[name], targets[name] = (gain * seating.high_pass(place, one) for one in (wet, early))
     speech = np.sum(list(heard.values()), axis=0)
     fan = noises.fan if place.mixtures.get("fan_share") else noises.coloured
-    noise = audio.set_level(places.high_pass(place, fan(rng, len(speech))), audio.rms_db(speech) - snr_db)
+    noise = audio.set_level(seating.high_pass(place, fan(rng, len(speech))), audio.rms_db(speech) - snr_db)
     mix = place.device(speech + noise) + own_noise(place.device, rng, len(speech))
     scale = min(1.0, 0.9 / float(np.abs(mix).max()))
     return PlacedTalk(

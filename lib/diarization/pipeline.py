@@ -1,9 +1,8 @@
-"""Who spoke when in a whole recording: pyannote's pipeline with what is at hand offline, applied, scored, and its
-thresholds tuned.
+"""Who spoke when in a whole recording: pyannote's pipeline with what is at hand offline.
 
 A segmentation model tells up to three people apart inside each window; a speaker encoder gives each of them a vector;
-clustering says which vectors are one person; the windows are put together. Times in seconds. Scores are by
-pyannote.metrics: no collar, overlap counts.
+clustering says which vectors are one person; the windows are put together. Times in seconds. `scores.py` says how good
+it is, `tuning.py` finds its thresholds.
 """
 
 import functools
@@ -12,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import torch
 
 from lib import audio, extras, runs
@@ -26,9 +24,6 @@ with extras(), warnings.catch_warnings():
     from pyannote.audio.core.plda import PLDA
     from pyannote.audio.pipelines import SpeakerDiarization
     from pyannote.core import Annotation, Segment
-    from pyannote.metrics.diarization import DiarizationErrorRate, JaccardErrorRate
-    from pyannote.pipeline import Optimizer
-    from pyannote.pipeline.parameter import Integer, Uniform
 
 SR = 16000
 LINKAGE = "average"  # of cosine distances; pyannote's own default, centroid, found one or two people where four spoke
@@ -37,17 +32,12 @@ UNTUNED = {
     "segmentation": {"threshold": 0.5, "min_duration_off": 0.0},
     "clustering": {"method": LINKAGE, "threshold": 0.2, "min_cluster_size": 5},
 }
-SEARCH = {
-    "threshold": (0.05, 0.45),
-    "min_cluster_size": (2, 10),
-}  # where tuning looks: pyannote's 0 to 2 fits any encoder and wastes most trials
 VBX = {  # pyannote's own, for its community-1 pipeline
     "segmentation": UNTUNED["segmentation"],
     "clustering": {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8},
 }
 SECOND_LOOK = False  # better on Val by 1 to 3 points; off, so that the chapter shows pyannote's own pipeline
 SILENT_DB = -70.0
-PARTS = ("confusion", "false alarm", "missed detection")
 
 
 class DiarizationError(ValueError):
@@ -193,182 +183,3 @@ def apply(made, file, num_speakers=None):
         warnings.simplefilter("ignore")
         found = made(plain, num_speakers=num_speakers).crop(Segment(0, seconds)).support()
         return again(found, plain["waveform"][0], _encoder(made.embedding.kind)) if made.second_look else found
-
-
-# --- scores
-
-
-def score(hypothesis, file):
-    """DER, its three parts and JER of one file, as shares; `speech` is the reference's speech in s, `found` the people
-    found.
-    """
-    reference, uem = file["annotation"], file["annotated"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        parts = DiarizationErrorRate(collar=0.0, skip_overlap=False)(reference, hypothesis, uem=uem, detailed=True)
-        jaccard = JaccardErrorRate(collar=0.0, skip_overlap=False)(reference, hypothesis, uem=uem)
-    total = parts["total"]
-    return {
-        "file": file["uri"],
-        "DER": parts["diarization error rate"],
-        **{name: parts[name] / total if total else float("nan") for name in PARTS},
-        "JER": jaccard,
-        "speech": total,
-        "people": len(reference.labels()),
-        "found": len(hypothesis.labels()),
-    }
-
-
-def evaluate(made, files, progress=True, label=""):
-    """A row a file (see `score`) and the hypotheses, uri -> annotation."""
-    from tqdm.auto import tqdm
-
-    hypotheses = {
-        file["uri"]: apply(made, file) for file in tqdm(files, desc=f"diarizing {label}".strip(), disable=not progress)
-    }
-    return pd.DataFrame([score(hypotheses[file["uri"]], file) for file in files]), hypotheses
-
-
-def summary(table, seed=0, draws=2000):
-    """DER and its parts over all files, weighted by their speech, JER as a mean; `low` and `high`: the DER's 95 %
-    interval, files drawn anew.
-    """
-    weights = table["speech"].to_numpy()
-    picks = np.random.default_rng(seed).integers(len(table), size=(draws, len(table)))
-    errors = table["DER"].to_numpy() * weights
-    low, high = np.quantile(errors[picks].sum(1) / weights[picks].sum(1), [0.025, 0.975])
-    return {
-        "DER": float(errors.sum() / weights.sum()),
-        "low": float(low),
-        "high": float(high),
-        **{name: float((table[name] * weights).sum() / weights.sum()) for name in PARTS},
-        "JER": float(table["JER"].mean()),
-        "files": len(table),
-    }
-
-
-def gain(before, after, seed=0, draws=2000):
-    """By how much the DER fell, relative to before, with a 95 % interval over the same files drawn anew: (mean, low,
-    high).
-    """
-    if list(before["file"]) != list(after["file"]):
-        raise DiarizationError("the two tables are of different files; score the same files before and after.")
-    weights = before["speech"].to_numpy()
-    first, second = before["DER"].to_numpy() * weights, after["DER"].to_numpy() * weights
-    picks = np.random.default_rng(seed).integers(len(first), size=(draws, len(first)))
-    low, high = np.quantile(1 - second[picks].sum(1) / first[picks].sum(1), [0.025, 0.975])
-    return float(1 - second.sum() / first.sum()), float(low), float(high)
-
-
-# --- tuning
-
-
-def tune(
-    segmentation, files, out, encoder="resemblyzer", step=0.2, trials=(12, 16), seed=0, start=UNTUNED, progress=True
-):
-    """Choose the pipeline's thresholds on `files` (dev, never test) in two stages; returns the parameters, and writes
-    `out`/tuned.json.
-
-    Stage 1: the segmentation threshold, with clustering taken from the reference (an oracle), so that only the
-    segmentation counts.
-    Stage 2: the clustering threshold and least cluster size, with stage 1's result fixed. pyannote.pipeline's optimizer
-    (Optuna's TPE)
-    keeps its trials in `out`; an interrupted tuning goes on there, a finished one is read. A model without a threshold
-    of its own
-    (powerset) is tuned on the pause to bridge (min_duration_off) instead. start: the parameters of each stage's first
-    trial.
-    """
-    from tqdm.auto import tqdm
-
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    asked = {
-        "encoder": encoder,
-        "step": step,
-        "trials": list(trials),
-        "seed": seed,
-        "files": [file["uri"] for file in files],
-        "model": f"{runs.fingerprint(segmentation):08x}",
-    }
-    earlier = runs.read_json(out / "tuned.json") if (out / "tuned.json").is_file() else None
-    if earlier and earlier["asked"] != asked:
-        raise runs.RunError(
-            f"{out}: another tuning is there already (other model, files or settings). Choose another folder, or delete"
-            " this one."
-        )
-    if earlier and earlier["finished"]:
-        return earlier["parameters"]
-    runs.write_json(out / "tuned.json", {"asked": asked, "finished": False})
-    powerset = segmentation.specifications.powerset
-    with tqdm(total=sum(trials), desc="tuning", unit="trial", disable=not progress) as bar:
-        first = Diarizer(segmentation, step=step, clustering="OracleClustering")
-        first.freeze({"segmentation": {} if powerset else {"min_duration_off": 0.0}})
-        name = "min_duration_off" if powerset else "threshold"
-        oracle = _stage(
-            first,
-            files,
-            out / "segmentation.journal",
-            trials[0],
-            seed,
-            {"segmentation": {name: start["segmentation"][name]}},
-            bar,
-        )
-        second = Diarizer(segmentation, encoder, step)
-        second.clustering.threshold, second.clustering.min_cluster_size = (
-            Uniform(*SEARCH["threshold"]),
-            Integer(*SEARCH["min_cluster_size"]),
-        )
-        fixed = {"min_duration_off": 0.0, **oracle["params"]["segmentation"]}
-        second.freeze({"segmentation": fixed, "clustering": {"method": LINKAGE}})
-        begin = {"clustering": {name: start["clustering"][name] for name in SEARCH}}
-        clustering = _stage(second, files, out / "clustering.journal", trials[1], seed, begin, bar)
-    parameters = {"segmentation": fixed, "clustering": {"method": LINKAGE, **clustering["params"]["clustering"]}}
-    runs.write_json(
-        out / "tuned.json",
-        {
-            "asked": asked,
-            "finished": True,
-            "parameters": parameters,
-            "dev_der_oracle_clustering": oracle["loss"],
-            "dev_der": clustering["loss"],
-            **runs.describe(),
-        },
-    )
-    return parameters
-
-
-def _stage(made, files, journal, trials, seed, start, bar):
-    """Bring a study to `trials` trials, the first of them at `start`; returns its best loss and parameters. What is
-    cached in files is dropped.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        optimizer = Optimizer(made, db=journal, study_name=journal.stem, seed=seed)
-        done = len(optimizer.study_.trials)
-        bar.update(min(done, trials))
-        best = {"loss": optimizer.best_loss, "params": optimizer.best_params} if done else None
-        each = optimizer.tune_iter(files, warm_start=None if done else start, show_progress=False)
-        for _ in range(done, trials):
-            best = next(each)
-            bar.set_postfix_str(f"{journal.stem}, DER on dev {best['loss']:.3f}")
-            bar.update()
-    for file in files:
-        for name in ("training_cache/segmentation", "training_cache/embeddings", "oracle_segmentations"):
-            file.pop(name, None)
-    return best
-
-
-__all__ = [
-    "UNTUNED",
-    "DiarizationError",
-    "Diarizer",
-    "apply",
-    "defaults",
-    "diarize",
-    "evaluate",
-    "gain",
-    "pipeline",
-    "score",
-    "summary",
-    "tune",
-]

@@ -14,7 +14,7 @@ import numpy as np
 from IPython.display import HTML
 
 from lib import listening
-from lib.diarization.pipeline import PARTS, DiarizationErrorRate
+from lib.diarization.scores import PARTS, DiarizationErrorRate
 from lib.plots import COLOURS, DPI
 
 OVERLAP = "#d9d9d9"

@@ -8,7 +8,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lib import metrics
-from lib.data import places
+from lib.data import places, seating
 from lib.data.folders import DatasetError
 from lib.data.manifest import read_manifest
 from lib.runs import place as project_path
@@ -49,7 +49,7 @@ def distances(folder, split="Test"):
     if not told or told.get("folder") or not len(rooms):
         return pd.Series(dtype=float)
     place = places.open_place(told)
-    seats = places.seats(place, split)["target"] - np.array(place.microphone)
+    seats = seating.seats(place, split)["target"] - np.array(place.microphone)
     return rooms.map(lambda room: float(np.linalg.norm(seats[int(room["target"].split()[1])])))
 
 

@@ -11,14 +11,14 @@ import math
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from torch.utils.data import Dataset
 
 from lib import audio
 from lib.data.voice_making import HOP, LIFTER, N_FFT
 from lib.pretraining import streaming
+from lib.pretraining.recorder import Recorder, rms, unit
 
-SR, TAIL, TAPS = 16000, 8000, 16  # Hz; samples of the longest room; of the filter that resamples
+SR, TAPS = 16000, 16  # Hz; of the filter that resamples
 
 
 class MixtureBatches(Dataset):
@@ -92,16 +92,7 @@ class MixtureBatches(Dataset):
         )
         music = [(audio.read(path) * 32767).astype("<i2") for path in music]
         self.music = torch.from_numpy(np.concatenate(music)).to(self.device) if music else None
-        knots = np.linspace(0, SR / 2, 8)
-        self.hz = {n: torch.fft.rfftfreq(n, 1 / SR, device=self.device) for n in (self.length, self.enrollment_length)}
-        self.knots = {
-            n: torch.tensor(
-                np.stack([np.interp(hz.cpu().numpy(), knots, row) for row in np.eye(8)]),
-                dtype=torch.float32,
-                device=self.device,
-            )
-            for n, hz in self.hz.items()
-        }
+        self.recorder = Recorder((self.length, self.enrollment_length), self.device)
         self.resample = torch.compile(resample, dynamic=False) if self.device.type == "cuda" else resample
 
     def __len__(self):
@@ -110,7 +101,8 @@ class MixtureBatches(Dataset):
     @torch.no_grad()
     def __getitem__(self, k):
         rng = np.random.default_rng([self.seed, int(k)])
-        self.generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        chain = self.recorder
+        chain.generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         size, n = self.size, self.length
         line = rng.random(size) < self.one_line
         free = self._put(line | (rng.random(size) >= self.plain))  # not plain: augmented
@@ -118,52 +110,52 @@ class MixtureBatches(Dataset):
         mine, known = self._speech(rng, people, free)
         # microphones: a mixture's persons each have their own or (line) share one; half of the enrollments then are
         # over that one too
-        shared = self._responses(size)
-        room, rooms = self._yes(size, 0.12) & free, self._yes((size, 3), 0.25) & (free & ~line)[:, None]
+        shared = chain.responses(size)
+        room, rooms = chain.yes(size, 0.12) & free, chain.yes((size, 3), 0.25) & (free & ~line)[:, None]
         rooms = torch.where(room[:, None], True, rooms)
-        tails = self._rooms(size * 3).view(size, 3, -1)
+        tails = chain.rooms(size * 3).view(size, 3, -1)
         tails = torch.where(room[:, None, None], tails[:, :1], tails)
         over = line[:, None].expand(size, 3)
-        waves = self._shape(
+        waves = chain.shape(
             mine,
-            self._respond(self._responses(size * 3), shared, over, n),
+            chain.respond(chain.responses(size * 3), shared, over, n),
             free[:, None].expand(size, 3),
             over,
             rooms,
             tails,
         )
         del tails
-        over = (line & self._yes(size, 0.5))[:, None].expand(size, 2)
-        responses = self._respond(self._responses(size * 2), shared, over, self.enrollment_length)
-        known = self._shape(
+        over = (line & chain.yes(size, 0.5))[:, None].expand(size, 2)
+        responses = chain.respond(chain.responses(size * 2), shared, over, self.enrollment_length)
+        known = chain.shape(
             known,
             responses,
             free[:, None].expand(size, 2),
             over,
-            self._yes((size, 2), 0.25) & free[:, None],
-            self._rooms(size * 2).view(size, 2, -1),
+            chain.yes((size, 2), 0.25) & free[:, None],
+            chain.rooms(size * 2).view(size, 2, -1),
         )
-        gains = 10 ** (-self._uniform((size, 3, 1), *self.sir_db) / 20)
-        gains[:, 0], gains[:, 2] = 1.0, gains[:, 2] * self._yes((size, 1), self.second)
-        waves = _unit(waves) * gains
-        mix = self._floor(waves.sum(1), line)
-        noisy, noise = self._yes((size, 1), self.noise_share), self._noise(rng, size, n)
-        mix = mix + noisy * noise * 10 ** (-self._uniform((size, 1), *self.noise_snr_db) / 20)
-        waves = self._channel(torch.cat([mix[:, None], waves[:, :2]], 1), free)
+        gains = 10 ** (-chain.uniform((size, 3, 1), *self.sir_db) / 20)
+        gains[:, 0], gains[:, 2] = 1.0, gains[:, 2] * chain.yes((size, 1), self.second)
+        waves = unit(waves) * gains
+        mix = chain.floor(waves.sum(1), line)
+        noisy, noise = chain.yes((size, 1), self.noise_share), self._noise(rng, size, n)
+        mix = mix + noisy * noise * 10 ** (-chain.uniform((size, 1), *self.noise_snr_db) / 20)
+        waves = chain.channel(torch.cat([mix[:, None], waves[:, :2]], 1), free)
         mix, targets = waves[:, 0], waves[:, 1:]
-        level = torch.where(free[:, None], 10 ** (self._uniform((size, 1), -32, -14) / 20), 0.1)
-        gain = torch.minimum(level / (_rms(mix) + 1e-9), 0.95 / (mix.abs().amax(-1, keepdim=True) + 1e-9))
-        known = _unit(known)
+        level = torch.where(free[:, None], 10 ** (chain.uniform((size, 1), -32, -14) / 20), 0.1)
+        gain = torch.minimum(level / (rms(mix) + 1e-9), 0.95 / (mix.abs().amax(-1, keepdim=True) + 1e-9))
+        known = unit(known)
         noise = self._noise(rng, size * 2, self.enrollment_length).view(size, 2, -1) * 10 ** (
-            -self._uniform((size, 2, 1), 10, 25) / 20
+            -chain.uniform((size, 2, 1), 10, 25) / 20
         )
-        known = known + noise * (self._yes((size, 2, 1), 0.25) & free[:, None, None])
-        known = self._channel(known.flatten(0, 1)[:, None], free.repeat_interleave(2)).view(known.shape)
-        level = torch.where(free[:, None, None], 10 ** (self._uniform((size, 2, 1), -32, -14) / 20), 0.1)
+        known = known + noise * (chain.yes((size, 2, 1), 0.25) & free[:, None, None])
+        known = chain.channel(known.flatten(0, 1)[:, None], free.repeat_interleave(2)).view(known.shape)
+        level = torch.where(free[:, None, None], 10 ** (chain.uniform((size, 2, 1), -32, -14) / 20), 0.1)
         return {
             "mix": mix * gain,
             "target": targets * gain[:, None],
-            "enrollment": (_unit(known) * level).clamp(-1, 1),
+            "enrollment": (unit(known) * level).clamp(-1, 1),
             "people": self._put(self.persons[people]),
             "sex": self._put(self.sex[people[:, :2]]),
         }
@@ -221,63 +213,9 @@ class MixtureBatches(Dataset):
             flat[rows] = stretch_envelope(flat[rows], self._put(factor[made]).float())
         return waves
 
-    # --- how it is recorded
-    # -----------------------------------------------------------------------------------------------------
-
-    def _responses(self, rows):
-        """What makes a microphone's response: knots in dB `(rows, 8)`, upper and lower edge in Hz `(rows, 1)`."""
-        some = self._yes((rows, 1), 0.7)
-        return [
-            self._uniform((rows, 8), -9, 9) * some,
-            torch.where(some & self._yes((rows, 1), 0.4), self._uniform((rows, 1), 3200, 7500), torch.inf),
-            self._uniform((rows, 1), 60, 350) * (some & self._yes((rows, 1), 0.3)),
-        ]
-
-    def _respond(self, own, shared, over, samples):
-        """Responses `(size, persons, bins)`: of `shared` where `over`, else of `own`."""
-        size, persons = over.shape
-        knots, top, bottom = (
-            torch.where(over[..., None], b[:, None], a.view(size, persons, -1)) for a, b in zip(own, shared)
-        )
-        hz = self.hz[samples]
-        return 10 ** (knots @ self.knots[samples] / 20) / (1 + (hz / top) ** 24) / (1 + (bottom / hz.clamp_min(1)) ** 8)
-
-    def _shape(self, waves, responses, free, over, rooms, tails):
-        """Through the microphone where `free`, with a noise floor where not `over` one line, and in a room where
-        `rooms`; masks `(size, persons)`.
-        """
-        responses = torch.where(free[..., None], responses, 1.0)
-        waves = torch.fft.irfft(torch.fft.rfft(waves) * responses, waves.shape[-1])
-        waves = self._floor(waves, free & ~over)
-        fft = next_fast_len(waves.shape[-1] + TAIL, real=True)
-        heard = torch.fft.irfft(torch.fft.rfft(waves, fft) * torch.fft.rfft(tails, fft), fft)
-        return torch.where(rooms[..., None], heard[..., : waves.shape[-1]], waves)
-
-    def _floor(self, waves, where):
-        """A noise floor 18 to 40 dB below `waves` in three of ten rows `where`."""
-        level = (
-            _rms(waves)
-            * 10 ** (-self._uniform((*where.shape, 1), 18, 40) / 20)
-            * (self._yes(where.shape, 0.3) & where)[..., None]
-        )
-        return waves + level * _unit(self._coloured(where.shape, waves.shape[-1]))
-
-    def _rooms(self, rows):
-        """Impulse responses of made-up rooms `(rows, TAIL)`: direct sound and an exponentially falling tail."""
-        t = torch.arange(TAIL, device=self.device)
-        last = self._uniform((rows, 1), 0.12, 0.5) * SR
-        tail = (
-            torch.randn(rows, TAIL, device=self.device, generator=self.generator)
-            * torch.exp(-6.9 * t / last)
-            * ((t > 0.002 * SR) & (t < last))
-        )
-        tail *= 10 ** (-self._uniform((rows, 1), 0, 12) / 20) / tail.square().sum(-1, keepdim=True).sqrt()
-        tail[:, 0] = 1.0
-        return tail
-
     def _noise(self, rng, rows, samples):
         """Music, babble of five people, or coloured noise, RMS 1, `(rows, samples)`."""
-        kind, noise = rng.random(rows), self._coloured((rows,), samples)
+        kind, noise = rng.random(rows), self.recorder.coloured((rows,), samples)
         which = np.flatnonzero(kind < 0.35 if self.music is not None else kind < 0)
         if len(which):
             starts = self._put(rng.integers(len(self.music), size=len(which)))
@@ -290,45 +228,10 @@ class MixtureBatches(Dataset):
             places = (self._put(start)[..., None] + torch.arange(samples, device=self.device)) % self._put(
                 self.lengths[people]
             )[..., None]
-            noise[self._put(which)] = _unit(
+            noise[self._put(which)] = unit(
                 self.samples[places + self._put(self.firsts[people])[..., None]].float()
             ).sum(1)
-        return _unit(noise)
-
-    def _coloured(self, shape, samples):
-        """Noise whose spectrum falls by 0 to 6 dB an octave, `(*shape, samples)`."""
-        bins = samples // 2 + 1
-        spectrum = (
-            torch.randn(*shape, bins, dtype=torch.complex64, device=self.device, generator=self.generator)
-            * samples**0.5
-        )
-        return torch.fft.irfft(
-            spectrum / torch.arange(bins, device=self.device).clamp_min(20) ** self._uniform((*shape, 1), 0, 1), samples
-        )
-
-    def _channel(self, waves, free):
-        """`(rows, waves, samples)` with a band limit in a fifth of the rows that are `free`, and 8-bit mu-law on the
-        first wave in a tenth.
-        """
-        shape, samples = (len(waves), 1), waves.shape[-1]
-        top = torch.where(self._yes(shape, 0.2) & free[:, None], self._uniform(shape, 3300, 7000), torch.inf)
-        waves = torch.fft.irfft(torch.fft.rfft(waves) / (1 + (self.hz[samples] / top[:, None]) ** 24), samples)
-        first = waves[:, 0]
-        peak = first.abs().amax(-1, keepdim=True) + 1e-9
-        coded = (first / peak).sign() * torch.log1p(255 * first.abs() / peak) / math.log(256)
-        coded = (coded * 127).round() / 127
-        coded = coded.sign() * (256 ** coded.abs() - 1) / 255 * peak
-        return torch.cat([torch.where(self._yes(shape, 0.1) & free[:, None], coded, first)[:, None], waves[:, 1:]], 1)
-
-    # --- chance
-    # -----------------------------------------------------------------------------------------------------------------
-
-    def _uniform(self, shape, low, high):
-        shape = (shape,) if isinstance(shape, int) else shape
-        return low + (high - low) * torch.rand(shape, device=self.device, generator=self.generator)
-
-    def _yes(self, shape, chance):
-        return self._uniform(shape, 0, 1) < chance
+        return unit(noise)
 
     def _put(self, values):
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
@@ -377,11 +280,3 @@ def stretch_envelope(waves, factor):
 def _range(where):
     found = np.flatnonzero(where)
     return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
-
-
-def _rms(waves):
-    return waves.square().mean(-1, keepdim=True).sqrt()
-
-
-def _unit(waves):
-    return waves / (_rms(waves) + 1e-6)

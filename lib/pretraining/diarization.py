@@ -10,6 +10,7 @@ Val people choose the epoch, the thresholds and the speaker encoder; Test people
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ import torch
 
 from lib import runs
 from lib.data import splits, voices
-from lib.diarization import conversations, models, pipeline, protocols, training
+from lib.diarization import conversations, models, pipeline, protocols, scores, styles, training
 from lib.pretraining import diarization_encoders
 from lib.runs import write_text
 
@@ -29,10 +30,10 @@ STAGES = (
 SPEEDS = ((1.0, 1.0), (0.84, 1.19))  # of the voices in each stage: 49 people are few to learn telling people apart from
 TRACTS = (0.88, 1.14)  # of the voices in the last stage
 MIXED = {  # conversations of a minute in the last stage, style -> (train, dev)
-    conversations.MEETING: (40, 6),
-    conversations.PHONE: (24, 4),
-    conversations.TALK: (24, 4),
-    conversations.STUDIO: (16, 4),
+    styles.MEETING: (40, 6),
+    styles.PHONE: (24, 4),
+    styles.TALK: (24, 4),
+    styles.STUDIO: (16, 4),
 }
 HIDDEN = 96  # of the LSTM in the last stage
 LAST = dict(epochs=6, learning_rate=1.5e-3, seed=2)
@@ -89,7 +90,7 @@ def studio(table, out, histories):
     """The two stages on studio talk."""
     roots = [out / "data", out / "data2"]
     for root, speed in zip(roots, SPEEDS):
-        conversations.build(table, root, conversations.replace(conversations.STUDIO, speed=speed), COUNTS, seed=4)
+        conversations.build(table, root, replace(styles.STUDIO, speed=speed), COUNTS, seed=4)
     model = models.new()
     for number, settings in enumerate(STAGES, start=1):
         model, history = training.fit(
@@ -115,7 +116,7 @@ def mixed(table, root, seed=14):
     }
     names = {part: [] for part in people}
     for style, counts in MIXED.items():
-        changed = conversations.replace(style, speed=SPEEDS[1], tract=TRACTS)
+        changed = replace(style, speed=SPEEDS[1], tract=TRACTS)
         for part, count in zip(people, counts):
             for k in range(count):
                 drawn = [*conversations.conversation_seed(seed, part, k), len(style.name)]
@@ -177,10 +178,10 @@ def say(row):
 def score(source, table, out):
     """Print the DER of the model's pipeline on fresh conversations of Test people, style by style."""
     made = pipeline.pipeline(models.load(source), parameters=pipeline.defaults(source))
-    for style in (conversations.STUDIO, conversations.MEETING, conversations.TALK, conversations.PHONE):
+    for style in (styles.STUDIO, styles.MEETING, styles.TALK, styles.PHONE):
         conversations.build(table, out / f"score_{style.name}", style, {"test": 12}, seed=9)
-        rows, _ = pipeline.evaluate(made, protocols.files(out / f"score_{style.name}", "test"))
-        print(style.name, {name: round(value, 4) for name, value in pipeline.summary(rows).items()}, flush=True)
+        rows, _ = scores.evaluate(made, protocols.files(out / f"score_{style.name}", "test"))
+        print(style.name, {name: round(value, 4) for name, value in scores.summary(rows).items()}, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from lib.diarization import models, pipeline
+from lib.diarization import models, pipeline, scores
 from lib.diarization.encoders import ENCODERS
 from lib.diarization.second_look import again
 
@@ -68,10 +68,10 @@ def _applied(made, file):
 
 
 def _row(found, files):
-    table = pd.DataFrame([pipeline.score(one, file) for one, file in zip(found, files)])
-    total, style = pipeline.summary(table, draws=2), table["file"].str.split("_").str[0]
+    table = pd.DataFrame([scores.score(one, file) for one, file in zip(found, files)])
+    total, style = scores.summary(table, draws=2), table["file"].str.split("_").str[0]
     return {
-        **{name: total[name] for name in ("DER", *pipeline.PARTS)},
-        **{name: pipeline.summary(table[style == name], draws=2)["DER"] for name in sorted(set(style))},
+        **{name: total[name] for name in ("DER", *scores.PARTS)},
+        **{name: scores.summary(table[style == name], draws=2)["DER"] for name in sorted(set(style))},
         "too many": float((table["found"] - table["people"]).mean()),
     }

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from lib import extras
 from lib.data import splits, voices
-from lib.diarization import conversations, models, pipeline, protocols
+from lib.diarization import conversations, models, pipeline, protocols, scores, styles
 
 with extras():
     from pyannote.audio.pipelines.utils import oracle_segmentation
@@ -37,7 +37,7 @@ def main(arguments=None):
     torch.set_num_threads(1)
     table, rows = splits.split_by_speaker(voices.load("debian")), []
     model, parameters = models.load(known.model), pipeline.defaults(known.model)
-    for style in (conversations.STUDIO, conversations.MEETING):
+    for style in (styles.STUDIO, styles.MEETING):
         root = known.out / f"val_{style.name}"
         conversations.build(table, root, style, {"dev": 12}, seed=4, progress=False)
         for what, values in measure(model, parameters, protocols.files(root, "dev")):
@@ -66,10 +66,10 @@ def _seconds(file):
 
 
 def _scores(found, files):
-    table = pd.DataFrame([pipeline.score(one, file) for one, file in zip(found, files)])
-    total = pipeline.summary(table, draws=2)
+    table = pd.DataFrame([scores.score(one, file) for one, file in zip(found, files)])
+    total = scores.summary(table, draws=2)
     too_many = float((table["found"] - table["people"]).mean())
-    return {**{name: total[name] for name in ("DER", *pipeline.PARTS)}, "people too many": too_many}
+    return {**{name: total[name] for name in ("DER", *scores.PARTS)}, "people too many": too_many}
 
 
 def clustering_alone(model, kind, parameters, files):

@@ -54,33 +54,19 @@ NOT_SPOKEN = {  # folder of the spelling alphabet -> letters for which that voic
     "ru_RU_f_IvrvoiceRU/phonetic": "nx",
     "fr/phonetic": "",
 }
+WIDELY = [  # folders of those who say both of two words much alike
+    "en_US_f_Allison",
+    "es_MX_f_Allison",
+    "fr_CA_f_June",
+    "it_IT_f_Menardi",
+    "it_IT_m_Carlo",
+    "ru_RU_f_IvrvoiceRU",
+    "fr",
+]
 COGNATES = {  # file -> word, and the folders where it is said much like that
     "digits/0": ("zero", ["en_US_f_Allison", "fr_CA_f_June", "it_IT_f_Menardi", "it_IT_m_Carlo", "fr"]),
-    "digits/million": (
-        "million",
-        [
-            "en_US_f_Allison",
-            "es_MX_f_Allison",
-            "fr_CA_f_June",
-            "it_IT_f_Menardi",
-            "it_IT_m_Carlo",
-            "ru_RU_f_IvrvoiceRU",
-            "fr",
-            "es",
-        ],
-    ),
-    "letters/dollar": (
-        "dollar",
-        [
-            "en_US_f_Allison",
-            "es_MX_f_Allison",
-            "fr_CA_f_June",
-            "it_IT_f_Menardi",
-            "it_IT_m_Carlo",
-            "ru_RU_f_IvrvoiceRU",
-            "fr",
-        ],
-    ),
+    "digits/million": ("million", [*WIDELY, "es"]),
+    "letters/dollar": ("dollar", WIDELY),
     "letters/plus": ("plus", ["en_US_f_Allison", "fr_CA_f_June", "ru_RU_f_IvrvoiceRU", "fr"]),
 }
 # word -> files of Test people in other packages, by the texts beside them; of Train none, as the room would tell the

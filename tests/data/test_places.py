@@ -7,7 +7,7 @@ import pytest
 from made_voices import make_voices
 
 from lib import audio
-from lib.data import mixtures, places, rendering, responses, rooms
+from lib.data import mixture_settings, mixtures, places, rendering, responses, rooms, seating
 from lib.data.devices import Device, own_noise
 
 SR = 16000
@@ -17,7 +17,7 @@ SMALL = dict(size=(4.0, 3.5, 2.5), microphone=(2.0, 1.7, 1.0), rt60=0.2, seats=3
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(places, "_loaded", {})
+    monkeypatch.setattr(seating, "_loaded", {})
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ def test_a_device_that_cannot_be_is_named(wrong, said):
 
 def test_no_two_people_share_a_seat_and_no_two_splits_one():
     place = places.NAMED["office"]
-    seats = np.concatenate([seat for split in places.SPLITS for seat in places.seats(place, split).values()])
+    seats = np.concatenate([seat for split in seating.SPLITS for seat in seating.seats(place, split).values()])
     assert len(seats) == 3 * 48 and len(np.unique(seats, axis=0)) == len(seats)
-    far = np.linalg.norm(places.seats(place, "Test")["target"] - np.array(place.microphone), axis=1)
+    far = np.linalg.norm(seating.seats(place, "Test")["target"] - np.array(place.microphone), axis=1)
     assert far.min() >= 0.6 and far.max() <= 1.4
-    for split in places.SPLITS:
-        everybody = np.concatenate(list(places.seats(place, split).values()))
+    for split in seating.SPLITS:
+        everybody = np.concatenate(list(seating.seats(place, split).values()))
         apart = np.linalg.norm(everybody[:, None] - everybody[None], axis=-1) + 10 * np.eye(len(everybody))
         assert apart.min() > 0.25
 
@@ -133,9 +133,9 @@ def test_a_mixture_of_a_place_is_the_sum_of_what_the_microphone_hears(voices, tm
 
 
 def test_settings_given_win_over_the_places_own():
-    settings = mixtures.make_settings(place="office", snr_db=(20.0, 20.0))
+    settings = mixture_settings.make_settings(place="office", snr_db=(20.0, 20.0))
     assert settings.sir_db == (0.0, 6.0) and settings.snr_db == (20.0, 20.0) and settings.fan_share == 1.0
-    assert mixtures.make_settings(place="studio").fan_share == 0.0
+    assert mixture_settings.make_settings(place="studio").fan_share == 0.0
 
 
 # --- a place of one's own
@@ -160,7 +160,7 @@ def test_a_folder_is_a_place(voices, tmp_path, capsys):
         and place.device.curve[0] == (0.0, -40.0)
         and "6 response(s), RT60 0.2" in capsys.readouterr().out
     )
-    made = [places.responses(place, split) for split in places.SPLITS]
+    made = [seating.responses(place, split) for split in seating.SPLITS]
     assert [len(one) for one in made] == [4, 4, 4]
     assert len({one["target 0"].tobytes() for one in made}) == 3  # no seat in two splits
     assert rooms.reverberation_time(made[0]["target 0"], SR) == pytest.approx(0.25, rel=0.2)
@@ -205,12 +205,12 @@ def test_what_is_wrong_with_a_folder_is_one_sentence(tmp_path, spoil, said):
 )
 def test_an_unknown_place_or_setting_lists_the_known(wrong, said):
     with pytest.raises(mixtures.MixtureError, match=said):
-        mixtures.make_settings(**wrong)
+        mixture_settings.make_settings(**wrong)
 
 
 def test_a_room_too_small_for_its_seats_is_named():
     with pytest.raises(places.PlaceError, match="only .* of 24 seats"):
-        places.seats(places.open_place("office", size=(2.0, 2.0, 2.4), microphone=(1.0, 1.0, 1.0)), "Train")
+        seating.seats(places.open_place("office", size=(2.0, 2.0, 2.4), microphone=(1.0, 1.0, 1.0)), "Train")
 
 
 def test_a_recorded_sweep_gives_the_response_back():

@@ -13,7 +13,7 @@ from made_packages import encoded
 from made_voices import make_voices
 
 from lib import audio
-from lib.data import mixtures, noises, places, real_sounds
+from lib.data import mixture_settings, mixtures, noises, places, real_sounds, seating
 
 SR = 16000
 SMALL = dict(size=(4.0, 3.5, 2.5), microphone=(2.0, 1.7, 1.0), rt60=0.2, seats=3, other_distance=(0.8, 1.6))
@@ -34,7 +34,7 @@ def offline(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setattr(places, "_loaded", {})
+    monkeypatch.setattr(seating, "_loaded", {})
     return tmp_path / "packages"
 
 
@@ -89,7 +89,7 @@ def test_a_place_hears_its_recording_and_no_stretch_in_two_splits(
     made = places.open_place(place, **SMALL, **(NEAR if place == "cafe" else {}))
     mixtures.build(voices, tmp_path / "d", place=made, train=4, val=4, test=4, progress=False)
     heard = {}
-    for split in places.SPLITS:
+    for split in seating.SPLITS:
         rows = mixtures.read_manifest(tmp_path / "d", split)
         assert set(rows["background"]) == {"folder"}
         spans = [(cut[1], cut[1] + cut[2]) for row in rows["background_pieces"] for cut in row[0]]
@@ -114,13 +114,13 @@ def test_without_a_network_a_cafe_has_babble_and_says_so(voices, tmp_path, capsy
 
 def test_without_a_network_an_open_plan_office_is_one_sentence():
     with pytest.raises(mixtures.MixtureError, match="open_plan: .* could not be fetched.*Take another place") as error:
-        mixtures.make_settings(place="open_plan")
+        mixture_settings.make_settings(place="open_plan")
     assert "\n" not in str(error.value)
 
 
 def test_nothing_is_fetched_where_nothing_of_it_is_heard(tmp_path):
-    assert mixtures.make_settings(place="open_plan", background_share=0.0).noise_folder is None
-    settings = mixtures.make_settings(place="open_plan", noise_folder=str(tmp_path))
+    assert mixture_settings.make_settings(place="open_plan", background_share=0.0).noise_folder is None
+    settings = mixture_settings.make_settings(place="open_plan", noise_folder=str(tmp_path))
     assert settings.noise_folder == str(tmp_path) and settings.folder_share == 1.0
 
 

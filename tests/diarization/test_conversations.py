@@ -4,6 +4,7 @@ that names what is wrong.
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from made_voices import make_voices
 
 from lib import audio
 from lib.data import rooms
-from lib.diarization import conversations, protocols
-from lib.diarization.conversations import MEETING, SR, STUDIO, ConversationError, Voices, replace
-from lib.diarization.rttm import read_rttm
+from lib.diarization import conversations, protocols, styles
+from lib.diarization.conversations import SR, Voices
+from lib.diarization.rttm import Turn, read_rttm
+from lib.diarization.styles import MEETING, STUDIO, ConversationError
 
 QUIET = replace(STUDIO, people=(2, 3), level_db=(0.0, 0.0))
 
@@ -71,7 +73,7 @@ def test_the_same_seed_gives_the_same_samples(table):
 
 def test_plans_follow_their_style():
     people, rng = list("ABCD"), np.random.default_rng(0)
-    plans = [conversations.plan(rng, MEETING, people) for _ in range(60)]
+    plans = [styles.plan(rng, MEETING, people) for _ in range(60)]
     for turns in plans:
         for name in people:
             own = [turn for turn in turns if turn.speaker == name]
@@ -79,16 +81,14 @@ def test_plans_follow_their_style():
         assert turns[-1].end <= MEETING.seconds
     lengths = [turn.end - turn.start for turns in plans for turn in turns]
     assert abs(np.median(lengths) / MEETING.turn_seconds - 1) < 0.2
-    shares = [conversations.overlap(turns) for turns in plans]
+    shares = [styles.overlap(turns) for turns in plans]
     assert 0.05 < np.mean(shares) < 0.15
-    assert np.mean([conversations.overlap(conversations.plan(rng, STUDIO, people)) for _ in range(30)]) < np.mean(
-        shares
-    )
+    assert np.mean([styles.overlap(styles.plan(rng, STUDIO, people)) for _ in range(30)]) < np.mean(shares)
 
 
 def test_overlap_by_hand():
-    turns = [conversations.Turn("A", 0, 4), conversations.Turn("B", 3, 6), conversations.Turn("A", 8, 10)]
-    assert conversations.overlap(turns) == pytest.approx(1 / 8)
+    turns = [Turn("A", 0, 4), Turn("B", 3, 6), Turn("A", 8, 10)]
+    assert styles.overlap(turns) == pytest.approx(1 / 8)
 
 
 def test_what_is_written_is_what_was_drawn_and_nobody_is_in_two_sets(root, table):

@@ -1,5 +1,7 @@
 """A conversation in a place, everybody extracted: what is right costs nothing, what is wrong does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from pyannote.core import Annotation
 
 from lib import metrics
 from lib.data import places
-from lib.diarization import conversations, in_place
+from lib.diarization import conversations, in_place, styles
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,7 @@ def spoken(tmp_path_factory):
     table = make_voices(tmp_path_factory.mktemp("voices"), train=2, val=2, test=2, recordings=9, seconds=(2.9, 3.1))
     voices = conversations.Voices(table[table["split"] == "Test"])
     dry = places.open_place("office", rt60=0.0)
-    style = conversations.replace(conversations.STUDIO, seconds=20.0, people=(2, 2))
+    style = replace(styles.STUDIO, seconds=20.0, people=(2, 2))
     return in_place.talk(dry, voices, seed=1, style=style)
 
 

@@ -3,15 +3,30 @@ hand, tuning, bad input.
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from made_voices import make_voices, syllables
 from pyannote.core import Annotation, Segment, Timeline
 
 from lib import runs
-from lib.diarization import conversations, models, pipeline, protocols, study, training, use, views
+from lib.diarization import (
+    conversations,
+    models,
+    pipeline,
+    protocols,
+    scores,
+    study,
+    styles,
+    task,
+    training,
+    tuning,
+    use,
+    views,
+)
 from lib.diarization.encoders import EncoderError, Voiceprint
 from lib.training import freezing
 
@@ -23,7 +38,7 @@ torch.set_num_threads(1)
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("talk")
     table = make_voices(folder / "voices", train=2, val=2, test=2, recordings=9, seconds=(2.9, 3.1))
-    style = conversations.replace(conversations.STUDIO, seconds=15.0, people=(2, 2))
+    style = replace(styles.STUDIO, seconds=15.0, people=(2, 2))
     conversations.build(table, folder / "data", style, {"train": 2, "dev": 1, "test": 1}, progress=False)
     return folder / "data"
 
@@ -44,7 +59,7 @@ def one_batch(task, root, count=2):
 
 def with_task(root, tmp_path, model=None):
     model = model or models.new()
-    model.task = training.Segmentation(
+    model.task = task.Segmentation(
         protocols.protocol(root), model.specifications, batch_size=2, cache=str(tmp_path / "prepared.npz")
     )
     model.prepare_data()
@@ -251,19 +266,19 @@ def test_scores_by_hand():
     reference = annotation(("A", 0, 6), ("B", 5, 10))  # 11 s of speech, 1 s of it overlap
     hypothesis = annotation(("x", 0, 5), ("y", 5, 8), ("x", 8, 9), ("y", 9, 11))
     file = {"uri": "talk", "annotation": reference, "annotated": Timeline([Segment(0, 12)])}
-    row = pipeline.score(hypothesis, file)
+    row = scores.score(hypothesis, file)
     assert (
         row["missed detection"] == pytest.approx(1 / 11)
         and row["false alarm"] == pytest.approx(1 / 11)
         and row["confusion"] == pytest.approx(1 / 11)
     )
     assert row["DER"] == pytest.approx(3 / 11) and row["people"] == row["found"] == 2
-    assert pipeline.score(reference, file)["DER"] == 0 == pipeline.score(reference, file)["JER"]
-    assert pipeline.score(Annotation(), file)["DER"] == 1
+    assert scores.score(reference, file)["DER"] == 0 == scores.score(reference, file)["JER"]
+    assert scores.score(Annotation(), file)["DER"] == 1
 
 
 def test_summaries_weigh_by_speech_and_compare_the_same_files():
-    table = pipeline.pd.DataFrame(
+    table = pd.DataFrame(
         [
             {
                 "file": name,
@@ -277,16 +292,16 @@ def test_summaries_weigh_by_speech_and_compare_the_same_files():
             for name, der, speech in (("a", 0.1, 30.0), ("b", 0.5, 10.0))
         ]
     )
-    total = pipeline.summary(table)
+    total = scores.summary(table)
     assert (
         total["DER"] == pytest.approx(0.2)
         and total["low"] == pytest.approx(0.1)
         and total["high"] == pytest.approx(0.5)
     )
-    fell, low, high = pipeline.gain(table, table.assign(DER=table["DER"] / 2))
+    fell, low, high = scores.gain(table, table.assign(DER=table["DER"] / 2))
     assert fell == pytest.approx(0.5) == low == high
     with pytest.raises(pipeline.DiarizationError, match="different files"):
-        pipeline.gain(table, table.iloc[:1])
+        scores.gain(table, table.iloc[:1])
 
 
 # --- the pipeline
@@ -296,20 +311,20 @@ def test_tuning_goes_on_and_is_read_and_never_sees_the_reference_when_applied(ro
     model, files = models.new(), protocols.files(root, "dev")
     seen = []
     monkeypatch.setattr(
-        pipeline.Optimizer,
+        tuning.Optimizer,
         "__init__",
         (lambda plain: lambda self, *a, **k: (seen.append(k["study_name"]), plain(self, *a, **k))[1])(
-            pipeline.Optimizer.__init__
+            tuning.Optimizer.__init__
         ),
     )
     with monkeypatch.context() as broken:
         broken.setattr(pipeline, "Voiceprint", lambda kind: (_ for _ in ()).throw(KeyboardInterrupt()))
         pipeline._encoder.cache_clear()
         with pytest.raises(KeyboardInterrupt):
-            pipeline.tune(model, files, tmp_path, trials=(2, 2), progress=False)
+            tuning.tune(model, files, tmp_path, trials=(2, 2), progress=False)
     made_trials = '"op_code":4'  # in the journal of Optuna: a trial begins
     assert (tmp_path / "segmentation.journal").read_text().count(made_trials) == 2
-    tuned = pipeline.tune(model, files, tmp_path, trials=(2, 2), progress=False)
+    tuned = tuning.tune(model, files, tmp_path, trials=(2, 2), progress=False)
     assert (tmp_path / "segmentation.journal").read_text().count(made_trials) == 2  # stage 1 was not done again
     assert set(tuned["segmentation"]) == {"threshold", "min_duration_off"} and set(tuned["clustering"]) == {
         "method",
@@ -317,9 +332,9 @@ def test_tuning_goes_on_and_is_read_and_never_sees_the_reference_when_applied(ro
         "min_cluster_size",
     }
     seen.clear()
-    assert pipeline.tune(model, files, tmp_path, trials=(2, 2), progress=False) == tuned and not seen
+    assert tuning.tune(model, files, tmp_path, trials=(2, 2), progress=False) == tuned and not seen
     with pytest.raises(runs.RunError, match="another tuning"):
-        pipeline.tune(model, files, tmp_path, trials=(3, 2), progress=False)
+        tuning.tune(model, files, tmp_path, trials=(3, 2), progress=False)
     made = pipeline.pipeline(model, parameters=tuned)
     blind = {name: files[0][name] for name in ("uri", "waveform", "sample_rate")}
     assert next(
@@ -411,10 +426,9 @@ def test_a_model_that_answers_in_sets_of_speakers_goes_the_same_way(root, tmp_pa
     best, history = training.fit(model, root, tmp_path / "run", epochs=1, batch_size=2)
     assert best.specifications.powerset and history["loss/val"].notna().all() and history["loss/val/vad"].iloc[0] < 3
     files = protocols.files(root, "dev")
-    tuned = pipeline.tune(best, files, tmp_path / "tuning", trials=(2, 1), progress=False)
+    tuned = tuning.tune(best, files, tmp_path / "tuning", trials=(2, 1), progress=False)
     assert set(tuned["segmentation"]) == {"min_duration_off"}
     for parameters in (tuned, pipeline.UNTUNED):  # those of the starter fit too, less the threshold it does not have
         assert (
-            pipeline.score(pipeline.apply(pipeline.pipeline(best, parameters=parameters), files[0]), files[0])["DER"]
-            > 0
+            scores.score(pipeline.apply(pipeline.pipeline(best, parameters=parameters), files[0]), files[0])["DER"] > 0
         )

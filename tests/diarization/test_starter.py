@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from made_voices import syllables
 
-from lib.diarization import models, pipeline
+from lib.diarization import models, pipeline, tuning
 
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained" / "diarization"
 
@@ -17,7 +17,7 @@ def test_it_is_small_and_has_its_card_and_thresholds():
         path.name for path in FOLDER.iterdir()
     }
     parameters = pipeline.defaults(models.STARTER)
-    (low, high), (least, most) = pipeline.SEARCH["threshold"], pipeline.SEARCH["min_cluster_size"]
+    (low, high), (least, most) = tuning.SEARCH["threshold"], tuning.SEARCH["min_cluster_size"]
     assert 0 < parameters["segmentation"]["threshold"] < 1 and low <= parameters["clustering"]["threshold"] <= high
     assert least <= parameters["clustering"]["min_cluster_size"] <= most
 

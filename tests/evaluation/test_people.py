@@ -6,7 +6,7 @@ import pytest
 import torch
 from made_voices import make_voices
 
-from lib.data import mixtures
+from lib.data import mixtures, places
 from lib.evaluation import people, scores
 
 SMALL = dict(size=(4.0, 3.5, 2.5), microphone=(2.0, 1.7, 1.0), rt60=0.2, seats=3, other_distance=(0.8, 1.6))
@@ -42,7 +42,7 @@ def test_the_right_person_is_nearer_to_the_enrollment_than_anybody_else(voices_o
 def test_distances_are_those_of_the_seats(tmp_path):
     table = make_voices(tmp_path / "voices")
     out = tmp_path / "Dataset"
-    place = mixtures.places.open_place("office", **SMALL)
+    place = places.open_place("office", **SMALL)
     counts = dict(train=0, val=0, test=4, enrollment_seconds=(1.0, 2.0), segment_seconds=2.0)
     mixtures.build(table, out, progress=False, workers=1, place=place, **counts)
     found = people.distances(out)

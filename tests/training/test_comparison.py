@@ -6,7 +6,7 @@ import torch
 
 from lib import runs
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.training import comparison
+from lib.training import comparison, tables
 from lib.training.freezing import FreezeError
 
 SETTINGS = dict(epochs=1, batch_size=2, learning_rate=1e-3, progress="none", device="cpu", precision="fp32")
@@ -111,7 +111,7 @@ def test_an_unknown_strategy_lists_the_known(start, tmp_path):
 
 def test_the_reading_holds_for_the_table(compared):
     table, *_ = compared
-    text = comparison.reading(table)
+    text = tables.reading(table)
     best = table.iloc[2:].sort_values("val_si_sdri").iloc[-1]
     assert f"**{best['strategy']}**: {best['val_si_sdri']:.2f} dB" in text and text.startswith("1. Before fine-tuning")
     better = table.copy()
@@ -122,11 +122,11 @@ def test_the_reading_holds_for_the_table(compared):
         2.0,
         4.0,
     ]
-    text = comparison.reading(better)
+    text = tables.reading(better)
     assert "**head only**: 9.00 dB" in text and "+2.00 to +4.00: better" in text
     better.loc[2, "test_change_low"] = -1.0
-    assert "could be chance" in comparison.reading(better)
-    shown = comparison.shown(better)
+    assert "could be chance" in tables.reading(better)
+    shown = tables.shown(better)
     assert shown["change on test, 95 %"].iloc[2] == "+3.00 (-1.00 to +4.00)"
 
 
@@ -141,7 +141,7 @@ def test_people_are_drawn_anew_where_they_are_told(compared, start):
     assert (rows["test_beyond_people_low"] <= rows["test_beyond"]).all()
     assert (rows["test_beyond_people_high"] >= rows["test_beyond"]).all()
     assert (rows["test_beyond_people_low"] != rows["test_beyond_low"]).any()
-    assert " to " in comparison.shown(again)["over people"].iloc[-1] and "over people" not in comparison.shown(table)
+    assert " to " in tables.shown(again)["over people"].iloc[-1] and "over people" not in tables.shown(table)
 
 
 def test_an_equaliser_that_is_known_is_not_fitted_again(compared, start, monkeypatch):

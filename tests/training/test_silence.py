@@ -6,7 +6,7 @@ import torch
 
 from lib.losses import ABSENT, extraction_loss, level_deviation, negative_si_snr, residual_level, speaks
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.training import comparison
+from lib.training import comparison, tables
 from lib.training.equaliser import fit_equaliser
 from lib.training.fit import fit, measure
 from lib.training.settings import TrainingError
@@ -84,6 +84,6 @@ def test_the_equaliser_and_the_comparison_do_not_trip_over_them(tmp_path):
         model, ["head only"], data, {"val": data, "test": data}, tmp_path, say=lambda _: None, **how
     )
     assert table["test_si_sdri"].notna().all() and table["test_silent"].between(0, 1).all()
-    assert "silent where asked to be, test" in comparison.shown(table)
+    assert "silent where asked to be, test" in tables.shown(table)
     scores = dict(list(samples.groupby("strategy")))
     assert comparison.before_after(scores, tuple(scores)[:2])["mixtures"].tolist() == [4, 4]
