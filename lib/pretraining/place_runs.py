@@ -1,9 +1,9 @@
 """The data and the trainings of `lib.pretraining.place_study`, each made once and read back after."""
 
+import contextlib
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from lib import runs
 from lib.data import mixtures, voices
@@ -11,7 +11,7 @@ from lib.data.dataset import collate, part
 from lib.data.places import NAMED
 from lib.data.splits import split_by_speaker
 from lib.models.convoifilter import ConVoiFilter
-from lib.training import comparison, strategies
+from lib.training import comparison
 from lib.training.adapters import merge_adapters
 from lib.training.equaliser import fit_equaliser
 from lib.training.fit import fit
@@ -38,10 +38,9 @@ class Study:
         folder = self.out / "data" / place
         if place not in ("source", *NAMED):
             return part(folder, split, limit)
-        plain = dict(interferers=(1, 1), sir_db=(-5.0, 5.0), background_share=0.0, absent_share=0.0)
-        told = plain if place == "source" else dict(place=place, absent_share=0.2)
-        counts = {**self.counts, "train": self.counts["train"] // 10} if place == "source" else self.counts
-        mixtures.build(self.table, folder, progress=False, seed=SEED, **counts, **told)
+        told = {**comparison.SOURCE, "train": 0} if place == "source" else dict(place=place, absent_share=0.2)
+        with contextlib.redirect_stdout(None):  # what build says of its pools belongs to chapter 1
+            mixtures.build(self.table, folder, progress=False, seed=SEED, **{**self.counts, **told})
         return part(folder, split, limit)
 
     def sets(self, place="office"):
@@ -60,10 +59,7 @@ class Study:
         """
         train, val = self.data(place, "Train", amount), self.data(val or place, "Val")
         before = self.equaliser(place, amount)
-        torch.manual_seed(seed)
-        model = type(before)(type(before).config_class(**before.config.to_dict()))
-        model.load_state_dict(before.state_dict())
-        strategies.freeze_as(model, strategy)
+        model, _ = comparison.prepared(before, strategy, seed)
         differs = dict(place=place, amount=amount, seed=seed, epochs=epochs, **terms)
         folder = self.out / "runs" / comparison.slug("_".join([strategy, *map(str, differs.values()), *terms]))
         told = dict(learning_rate=comparison.rate_of(strategy), seed=seed, epochs=epochs)

@@ -27,6 +27,7 @@ from lib.training.settings import Settings
 BEFORE, EQUALISER, RANDOM = "before fine-tuning", "no training: an equaliser", "from random weights"
 STRATEGIES = (*strategies.STRATEGIES, RANDOM)
 DOMAINS = ("val", "test", "source")
+SOURCE = dict(interferers=(1, 1), sir_db=(-5.0, 5.0), background_share=0.0)  # mixtures as the starter learned from
 
 
 def source_domain(folder="data/Dataset_source", source="auto", root=None, test=40, val=0):
@@ -53,10 +54,8 @@ def source_domain(folder="data/Dataset_source", source="auto", root=None, test=4
             train=0,
             val=val,
             test=test,
-            interferers=(1, 1),
-            sir_db=(-5.0, 5.0),
-            background_share=0.0,
             seed=1,
+            **SOURCE,
         )
     return place(folder)
 
@@ -183,7 +182,7 @@ def _one(start, name, train, sets, out, resume, how, settings):
     asked = asdict(Settings.of(settings))
     if resume and (out / "scores.csv").is_file() and runs.read_json(out / "settings.json")["settings"] == asked:
         return runs.read_json(out / "row.json"), pd.read_csv(out / "scores.csv")
-    model, counts = _prepared(start, name, settings.get("seed", 0))
+    model, counts = prepared(start, name, settings.get("seed", 0))
     history = fit(
         model, train, sets["val"], out, resume=resume, collate=how["collate"], notes={"strategy": name}, **settings
     )
@@ -202,7 +201,7 @@ def _one(start, name, train, sets, out, resume, how, settings):
     return row, scores
 
 
-def _prepared(start, name, seed):
+def prepared(start, name, seed=0):
     """A copy of `start` frozen by the strategy, or a model of its size with random weights; with the table of
     `freeze`.
     """
