@@ -4,8 +4,11 @@ paths.
 
 import ast
 import builtins
+import importlib
+import inspect
 import json
 import re
+import types
 from pathlib import Path
 
 import pytest
@@ -140,3 +143,32 @@ def test_no_cell_takes_an_imported_name_for_something_else(notebook):
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in imported:
                 taken.append(node.id)
     assert not taken
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("*.ipynb")), ids=lambda path: str(path.relative_to(NOTEBOOKS)))
+def test_what_a_cell_takes_from_lib_is_there(path):
+    """A name that moved within lib, or an argument renamed, breaks the chapter that still uses the old one."""
+    cells = code_cells(json.loads(path.read_text(encoding="utf-8")))
+    nodes = [node for cell in cells for node in ast.walk(ast.parse(source(cell)))]
+    rooms, missing = {}, []
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lib":
+            for alias in node.names:
+                thing = getattr(importlib.import_module(node.module), alias.name, None)
+                thing = thing or importlib.import_module(f"{node.module}.{alias.name}")
+                if isinstance(thing, types.ModuleType):
+                    rooms[alias.asname or alias.name] = thing
+    for node in nodes:
+        called = node.func if isinstance(node, ast.Call) else node
+        if not (isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id in rooms):
+            continue
+        thing = getattr(rooms[called.value.id], called.attr, None)
+        if not hasattr(rooms[called.value.id], called.attr):
+            missing.append(f"{called.value.id}.{called.attr}")
+        elif isinstance(node, ast.Call) and inspect.isfunction(thing):
+            takes = inspect.signature(thing).parameters
+            if not any(kind.kind is kind.VAR_KEYWORD for kind in takes.values()):
+                missing += [
+                    f"{called.attr}({word.arg}=)" for word in node.keywords if word.arg and word.arg not in takes
+                ]
+    assert not missing
