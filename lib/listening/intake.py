@@ -45,6 +45,17 @@ class Intake:
                 raise wave
         return {name: wave for name, (wave, _) in came.items()}
 
+    def latest(self, otherwise=None):
+        """The wave that came last, `(samples,)`; `otherwise` before any did, and where the last file is no audio."""
+        came = [wave for wave, _ in {**self.files, **self.recorded}.values()]
+        return otherwise if not came or isinstance(came[-1], AudioError) else came[-1]
+
+    def on_arrival(self, function):
+        """Call `function()` whenever a file or a recording has come."""
+        self.field.observe(lambda _: function(), names="value")
+        if self.recorder.has_trait("pcm"):
+            self.recorder.observe(lambda _: function(), names="pcm")
+
     def _uploaded(self, _):
         self.files = {name: _read(content, name) for content, name in uploads(self.field)}
         if not self.several:

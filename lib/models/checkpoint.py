@@ -153,6 +153,27 @@ def _without_prefix(state, own, source):
     return state
 
 
+def fold_adapters(state, scale, source):
+    """`state` with its low-rank adapters (peft's names, LoRA) folded into the weights beside them: `scale` times B A is
+    added; with scale None they are left away. Without adapters it comes back as it is.
+    """
+    if not any(".lora_" in name for name in state):
+        return state
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, (int, float))):
+        raise CheckpointError(
+            f"{source}: holds adapters, and its config.json does not say at which scale (adapters, a number: alpha over"
+            " rank). Write it there, or give adapters=None to leave them away."
+        )
+    plain = {name.replace(".base_layer.", "."): one for name, one in state.items() if ".lora_" not in name}
+    for name in [name for name in state if name.endswith(".lora_A.default.weight")] if scale is not None else ():
+        layer = name.removesuffix(".lora_A.default.weight")
+        if (up := state.get(f"{layer}.lora_B.default.weight")) is None or f"{layer}.weight" not in plain:
+            raise CheckpointError(f"{source}: an adapter is not whole: {layer}. Download it again.")
+        weight, product = plain[f"{layer}.weight"], up.flatten(1).float() @ state[name].flatten(1).float()
+        plain[f"{layer}.weight"] = weight + (scale * product).view(weight.shape).to(weight.dtype)
+    return plain
+
+
 def fill(model, state, source):
     """Put `state` into `model`; raises `CheckpointError` that names each missing, unexpected or misshapen tensor."""
     own = model.state_dict()

@@ -64,6 +64,8 @@ class ConVoiFilterConfig(PretrainedConfig):
     what the x-vector averages over time is speech alone.
     equaliser: a fixed complex gain a frequency behind the mask, `[[real, imaginary], ...]`, which brings the device of
     a place into order (`lib.training.equaliser`); None, as in the public graph, for everywhere else.
+    adapters: the scale of the low-rank adapters that the weight file holds beside its weights
+    (`lib.training.adapters`); None where it holds none, and as a setting of `from_pretrained` to leave them away.
     enh_args: the public config's nested form, wins where given.
     """
 
@@ -92,6 +94,7 @@ class ConVoiFilterConfig(PretrainedConfig):
         magnitude_power=1.0,
         fill="zeros",
         equaliser=None,
+        adapters=None,
         **kwargs,
     ):
         sizes = dict(
@@ -118,7 +121,7 @@ class ConVoiFilterConfig(PretrainedConfig):
         if equaliser is not None and len(equaliser) != sizes["n_fft"] // 2 + 1:
             raise ValueError(f"equaliser must hold a gain a frequency, {sizes['n_fft'] // 2 + 1}, got {len(equaliser)}")
         self.fill, self.sample_rate, self.enh_chunk_size = fill, sample_rate, enh_chunk_size
-        self.equaliser = equaliser
+        self.equaliser, self.adapters = equaliser, adapters
         self.condition_dropout, self.magnitude_power = condition_dropout, magnitude_power
         self.xvector_channels, self.xvector_pool, self.xvector_front = xvector_channels, xvector_pool, xvector_front
         super().__init__(**kwargs)

@@ -81,14 +81,15 @@ class ConVoiFilter(PreTrainedModel):
     def from_pretrained(cls, path, **settings):
         """Load from a folder or hub id that holds `config.json` with `model.safetensors` or `pytorch_model.bin`.
 
-        Pickles are read with `weights_only=True`. Settings override the config's. Raises `CheckpointError`, which names
-        the
-        file, the tensor and the remedy, for anything missing, unexpected, of another shape, or not a checkpoint at all.
-        The model comes back in eval mode.
+        Pickles are read with `weights_only=True`. Settings override the config's. Adapters are folded into the weights;
+        `adapters=None, equaliser=None` leaves away what was made for a place, and gives the model as it was before.
+        Raises `CheckpointError`, which names the file, the tensor and the remedy, for anything missing, unexpected, of
+        another shape, or not a checkpoint at all. The model comes back in eval mode.
         """
         config, state, source = checkpoint.read_checkpoint(path)
+        state = checkpoint.fold_adapters(state, {**config, **settings}.get("adapters", "unknown"), source)
         try:
-            model = cls(cls.config_class(**{**config, **settings}))
+            model = cls(cls.config_class(**{**config, **settings, "adapters": None}))
         except (ValueError, TypeError) as error:
             raise checkpoint.CheckpointError(
                 f"{source.parent / 'config.json'}: no settings of this model ({error}). Is it of another model?"

@@ -19,7 +19,8 @@ from lib.training.fit import fit
 SEED = 7  # of the mixtures; chapter 1's is 0
 COUNTS = dict(train=450, val=60, test=100)  # mixtures of a place
 TRAINED, EPOCHS = 240, 3  # mixtures of an epoch, and epochs, where a part says nothing else
-DEFAULT = "attention of all blocks"
+RECIPE = "adapters of rank 8"  # what chapter 2 trains
+ATTENTION = "attention of all blocks"
 LEVEL = 0.1  # of the term in the loss, where a part says nothing else; the part `losses` has what it brings
 
 
@@ -52,7 +53,7 @@ class Study:
         """The starter with the place's equaliser behind it."""
         return fit_equaliser(self.start, self.data(place, "Train", amount))
 
-    def run(self, strategy=DEFAULT, place="office", amount=TRAINED, seed=0, epochs=EPOCHS, val="", **terms):
+    def run(self, strategy, place="office", amount=TRAINED, seed=0, epochs=EPOCHS, val="", **terms):
         """The starter behind the place's equaliser, and the same fine-tuned by `strategy` at its own rate:
         `(before, after, history)`. A finished run is read back.
         val: the place that chooses the epoch, where it is another.

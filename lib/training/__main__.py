@@ -2,8 +2,8 @@
 
 The same under `torchrun` on several GPUs or machines: each process takes its share of every batch, so that `batch_size`
 stays what it was. The file's `notes` say what to train on: pretrained (folder or hub id), dataset (folder), strategy
-(arguments of `lib.training.freezing.freeze`, or a name out of `STRATEGIES`), equalise where an equaliser was fitted
-first, and, where only a part was used, train_items and val_items.
+(as `lib.training.strategies.freeze_as` takes it), equalise where an equaliser was fitted first, and, where only a part
+was used, train_items and val_items.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lib import runs
 from lib.data.dataset import collate, part
-from lib.training import freezing, strategies
+from lib.training import strategies
 from lib.training.equaliser import fit_equaliser
 from lib.training.fit import fit
 
@@ -48,8 +48,7 @@ def train_as(settings_file, out=None, resume=False, **changes):
         from lib.data.splits import split_by_speaker
 
         train = FreshMixtures(split_by_speaker(voices.load(**told)), folder, len(train), out / "mixtures.jsonl")
-    strategy = notes["strategy"]
-    strategies.freeze_as(model, strategy) if isinstance(strategy, str) else freezing.freeze(model, **strategy)
+    strategies.freeze_as(model, notes["strategy"])
     settings = {**record["settings"], **changes}
     return fit(model, train, val, out, resume=resume, collate=collate, notes=notes, **settings)
 

@@ -46,14 +46,19 @@ def open_norms_and_biases(model):
     return freezing.freeze_groups(model, {"norms": norms, "biases": biases}, ["norms", "biases"])
 
 
-def add_adapters(model, rank=8, alpha=16):
+def add_adapters(model, rank=8, alpha=None):
     """Freeze `model` and put a low-rank product beside each projection of attention and feed-forward; those alone
     train.
 
-    rank: of the products; alpha / rank scales them. The model gains parameters until `merge_adapters` folds them in.
+    rank: of the products; alpha / rank scales them (default 2). The model gains parameters until `merge_adapters` folds
+    them in. Saved with them, `from_pretrained` folds them in, or leaves them away with `adapters=None`.
     """
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise freezing.FreezeError(f"the rank of adapters must be a whole number from 1 on, got {rank!r}")
     from peft import LoraConfig, inject_adapter_in_model
 
+    alpha = 2 * rank if alpha is None else alpha
+    model.config.adapters = alpha / rank
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS, lora_dropout=0.0), model)
     added = [part for name, part in model.named_modules() if re.search(r"lora_[AB]$", name)]
     return freezing.freeze_groups(model, {"adapters": added}, ["adapters"])
@@ -71,6 +76,7 @@ def merge_adapters(model):
         setattr(model.get_submodule(parent), last, layer.get_base_layer())
     if hasattr(model, "peft_config"):
         del model.peft_config
+    model.config.adapters = None
     return model
 
 

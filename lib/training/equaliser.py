@@ -2,8 +2,8 @@
 
 Part of what fine-tuning gains in a new place is no more than the frequency response of its device. A filter fitted on
 some Train mixtures takes that part; what fine-tuning brings beyond it is what the model learned. The filter lives in
-the model's config, so it is saved with it and comes off again: `from_pretrained(folder, equaliser=None)` is the model
-at home. Waves are float32 `(batch, samples)`, spectra complex `(batch, frames, bins)`.
+the model's config, so it is saved with it and comes off again: `from_pretrained(folder, equaliser=None)`. Waves are
+float32 `(batch, samples)`, spectra complex `(batch, frames, bins)`.
 """
 
 import contextlib
@@ -50,10 +50,16 @@ def gains_of(model):
 
 @contextlib.contextmanager
 def at_home(model):
-    """Within the block `model` has no equaliser: as it hears where it came from, after fine-tuning in a place."""
-    held = getattr(model.config, "equaliser", None)
+    """Within the block `model` has no equaliser and its adapters (`lib.training.adapters`) are off: what it is where it
+    came from, after fine-tuning in a place.
+    """
+    held, adapted = getattr(model.config, "equaliser", None), [m for m in model.modules() if hasattr(m, "lora_A")]
     model.config.equaliser = None
+    for layer in adapted:
+        layer.enable_adapters(False)
     try:
         yield model
     finally:
         model.config.equaliser = held
+        for layer in adapted:
+            layer.enable_adapters(True)

@@ -30,10 +30,14 @@ STRATEGIES = {  # rates found on Val of the place "office" (results/README.md ha
 
 
 def freeze_as(model, strategy):
-    """Apply one of `STRATEGIES` by name to a `ConVoiFilter`.
+    """Apply a strategy to a `ConVoiFilter`: one of `STRATEGIES` by name, or a dict of arguments of `freeze`, or
+    `dict(adapters=rank)`.
 
     Returns the same table as `freeze`; an unknown name is a `FreezeError`.
     """
+    if isinstance(strategy, dict):
+        rank = strategy.get("adapters")
+        return freeze(model, **strategy) if rank is None else adapters.add_adapters(model, rank)
     if strategy not in STRATEGIES:
         raise FreezeError(f"unknown strategy {strategy!r}; known are: {', '.join(STRATEGIES)}")
     opens = STRATEGIES[strategy].opens

@@ -84,7 +84,8 @@ def matrix(table):
     for (row, column), value in np.ndenumerate(change.to_numpy()):
         dark = abs(value) > 0.6 * most
         axis.text(column, row, f"{value:+.1f}", ha="center", va="center", color="white" if dark else "black")
-    axis.set_xticks(range(len(columns)), [f"{name}\n(starter {starter[name]:.1f})" for name in columns])
+    names = [*tuned.index, "home, left on"]
+    axis.set_xticks(range(len(columns)), [f"{n}\n(starter {starter[c]:.1f})" for n, c in zip(names, columns)])
     axis.set_yticks(range(len(tuned)), tuned.index)
     axis.set(xlabel="heard in", ylabel="fine-tuned in")
     figure.colorbar(image, label="change of SI-SDRi (dB)")

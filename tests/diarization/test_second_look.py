@@ -36,13 +36,21 @@ def test_who_speaks_when_stays_and_whose_it_is_changes():
     assert second_look.again(one, wave, Voiceprint()) is one
 
 
+def test_the_pipeline_looks_twice_where_it_clusters_our_vectors():
+    segmentation = models.load()
+    assert pipeline.pipeline(segmentation).second_look
+    assert not pipeline.pipeline(segmentation, second_look=False).second_look
+    assert not pipeline.Diarizer(segmentation, clustering="OracleClustering", second_look=True).second_look
+
+
 def test_vbx_clusters_where_a_plda_is_given(tmp_path):
     rng, dim = np.random.default_rng(0), 256
     np.savez(tmp_path / "xvec_transform.npz", mean1=np.zeros(dim), mean2=np.zeros(128), lda=rng.normal(size=(dim, 128)))
     np.savez(tmp_path / "plda.npz", mu=np.zeros(128), tr=np.eye(128), psi=np.linspace(2, 0.1, 128))
     plda = PLDA(tmp_path / "xvec_transform.npz", tmp_path / "plda.npz")
     made = pipeline.pipeline(models.load(), Voiceprint(), plda=plda)
-    assert made.klustering == "VBxClustering" and made.clustering.Fa == pipeline.VBX["clustering"]["Fa"]
+    assert not made.second_look and made.klustering == "VBxClustering"
+    assert made.clustering.Fa == pipeline.VBX["clustering"]["Fa"]
     wave = np.concatenate([syllables(rng, pitch, 3.0) for pitch in (100, 260, 100, 260)])
     file = {"uri": "talk", "waveform": torch.from_numpy(wave)[None], "sample_rate": SR}
     assert len(pipeline.apply(made, file).labels()) >= 1

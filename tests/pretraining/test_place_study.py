@@ -15,7 +15,7 @@ COLUMNS = {
     "losses": {"si_sdri", "estoi", "pesq", "silent", "too_faint", "source"},
     "cures": {"share", "val", "test", "source", "beyond", "low", "high"},
     "amounts": {"strategy", "mixtures", "equaliser", "test", "source", "beyond", "low", "high", "epochs"},
-    "matrix": {"trained_in", "system", "office", "phone", "source", "share", "beyond", "low", "high"},
+    "matrix": {"trained_in", "system", "office", "phone", "source", "beyond", "low", "high"},
 }
 ROWS = {"losses": 4, "cures": 7, "amounts": 4, "matrix": 5}
 
@@ -52,7 +52,8 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(place_study, "TRAINED", 10)
     monkeypatch.setattr(place_study, "EPOCHS", 1)
     monkeypatch.setattr(place_study, "SHARES", (0.5, 1.0))
-    monkeypatch.setattr(place_runs.Study.run, "__defaults__", ("attention of all blocks", "office", 4, 0, 1, ""))
+    monkeypatch.setattr(place_runs.Study.run, "__defaults__", ("office", 4, 0, 1, ""))
+    monkeypatch.setattr(place_study, "MAIN", dict(amount=4, epochs=1))
     monkeypatch.setattr(
         place_study, "LOSSES", {name: place_study.LOSSES[name] for name in list(place_study.LOSSES)[:2]}
     )
@@ -84,7 +85,7 @@ def check_picture(part, table):
         assert len(axis.texts) == 2 * 3 and [tick.get_text() for tick in axis.get_yticklabels()] == ["office", "phone"]
     else:
         names = [text.get_text() for text in axis.get_legend().get_texts()]
-        assert names[0] in ("equaliser", "attention of all blocks") and len(names) == {"cures": 4, "amounts": 3}[part]
+        assert names[0] in ("equaliser", place_runs.RECIPE) and len(names) == {"cures": 4, "amounts": 3}[part]
 
 
 def test_the_level_counts_beside_the_loss(small, tmp_path):

@@ -5,9 +5,13 @@ import copy
 import pytest
 import torch
 
+from lib import runs
+from lib.models.checkpoint import CheckpointError
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.training import adapters, strategies
+from lib.training.equaliser import at_home
 from lib.training.fit import fit
+from lib.training.freezing import FreezeError
 
 
 @pytest.fixture
@@ -82,6 +86,36 @@ def test_merged_model_saves_and_loads_as_any_other(tiny, batch, tmp_path):
     torch.testing.assert_close(
         ConVoiFilter.from_pretrained(tmp_path)(**batch).est, tiny(**batch).est, rtol=1e-4, atol=1e-6
     )
+
+
+def test_saved_beside_the_weights_they_fold_in_on_loading_and_come_off(tiny, batch, tmp_path):
+    plain = copy.deepcopy(tiny).eval()
+    adapters.add_adapters(tiny)
+    adapted = steps(tiny, batch)(**batch).est
+    runs.save_model(tiny, tmp_path)
+    torch.testing.assert_close(ConVoiFilter.from_pretrained(tmp_path)(**batch).est, adapted, rtol=1e-4, atol=1e-6)
+    off = ConVoiFilter.from_pretrained(tmp_path, adapters=None)
+    assert all(torch.equal(one, off.state_dict()[name]) for name, one in plain.state_dict().items())
+    assert not torch.allclose(adapted, plain(**batch).est)
+    with at_home(tiny):
+        torch.testing.assert_close(tiny(**batch).est, plain(**batch).est, rtol=1e-4, atol=1e-6)
+    assert torch.equal(tiny(**batch).est, adapted) and any(p.requires_grad for p in tiny.parameters())
+    again = ConVoiFilter.from_pretrained(tmp_path)
+    runs.save_model(again, tmp_path / "again")  # folded: a checkpoint as any other
+    assert torch.equal(ConVoiFilter.from_pretrained(tmp_path / "again")(**batch).est, again(**batch).est)
+    config = runs.read_json(tmp_path / "config.json")
+    del config["adapters"]
+    runs.write_json(tmp_path / "config.json", config)
+    with pytest.raises(CheckpointError, match="at which scale"):
+        ConVoiFilter.from_pretrained(tmp_path)
+
+
+def test_a_strategy_may_be_a_rank(tiny):
+    table = strategies.freeze_as(tiny, dict(adapters=2))
+    assert 0 < table.attrs["trainable"] < 0.1 * table.attrs["parameters"]
+    for rank in (0, 2.0, True):
+        with pytest.raises(FreezeError, match="a whole number from 1 on"):
+            strategies.freeze_as(tiny, dict(adapters=rank))
 
 
 def test_norms_and_biases_are_all_that_trains(tiny, batch):
