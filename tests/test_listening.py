@@ -255,6 +255,17 @@ def test_several_recordings_add_up(wave, alive, monkeypatch):
     assert [len(one) // SR for one in given[0].values()] == [1, 2]
 
 
+def test_an_intake_without_a_button_says_when_something_came_and_gives_the_latest(wave):
+    one, calls = listening.Intake("noise"), []
+    one.on_arrival(lambda: calls.append(len(one.latest("nothing"))))
+    field, recorder = one.widget.children[0].children
+    assert one.latest("nothing") == "nothing" and one.latest() is None
+    recorder.pcm = wave[:SR].tobytes()
+    field.value = file("b.wav", b"no sound")
+    field.value = file("a.flac", listening.encode(wave, SR, "flac"))
+    assert calls == [SR, len("nothing"), len(wave)]
+
+
 def test_without_anywidget_a_sentence_stands_where_the_recorder_would(monkeypatch):
     monkeypatch.setitem(sys.modules, "anywidget", None)
     spec = importlib.util.spec_from_file_location("recording_without", recording.__file__)

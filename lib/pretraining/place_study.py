@@ -5,6 +5,7 @@
     cures       what keeps the model at home: weights part of the way, adapters that come off
     amounts     how many mixtures of the place does it take?
     noise       how many seconds of its noise?
+    seeds       chapter 2's recipe in the office, once a seed: SI-SDRi, ESTOI and PESQ on Test
     matrix      fine-tuned in each of four places, tested in each of them
 
 Each part writes OUT/<part>.csv, a row after another. Rows that are there already are not made again, so a part that was
@@ -201,6 +202,27 @@ def by_noise(study, seeds):
     return study.rows("noise", {f"{seconds} s": (lambda s=seconds: trained(s)) for seconds in NOISE_SECONDS})
 
 
+def by_seed(study, seeds):
+    """Chapter 2's recipe in the office, once a seed, on Test: the mean of each system and metric, and its paired
+    differences to starter and equaliser with intervals over mixtures and over people. *mean of seeds*: each mixture
+    with its mean over them.
+    """
+    test, facts = scores.open_test(study.out / "data/office")
+    systems = {"starter": study.start, "equaliser": study.equaliser(amount=MAIN["amount"])}
+    systems |= {f"seed {seed}": study.run(RECIPE, seed=seed, **MAIN)[1] for seed in seeds}
+    made = {name: scores.extract_all(model, test, progress=False) for name, model in systems.items()}
+    table = scores.evaluate(made, test, ("si_sdr", "pesq", "estoi"), facts=facts, progress=False)
+    tuned, metrics = table[table["system"].str.startswith("seed ")], ["si_sdri", "pesq", "estoi"]
+    mean = tuned.groupby(["index", "speaker"], as_index=False)[metrics].mean().assign(system="mean of seeds")
+    table = pd.concat([table, mean], ignore_index=True)
+    pairs = [(name, other) for name in table["system"].unique()[2:] for other in ("starter", "equaliser")]
+    rows = scores.paired(table, [("equaliser", "starter"), *pairs], metrics)
+    means = table.groupby("system", sort=False)[metrics].mean().stack().rename("mean").rename_axis(["system", "metric"])
+    rows = means.reset_index().merge(rows, how="left", on=["system", "metric"])
+    runs.write_text(study.out / "seeds.csv", rows.to_csv(index=False, float_format="%.4f"))
+    return rows
+
+
 PARTS = {
     "strategies": by_strategy,
     "losses": by_loss,
@@ -208,6 +230,7 @@ PARTS = {
     "amounts": by_amount,
     "matrix": by_place,
     "noise": by_noise,
+    "seeds": by_seed,
 }
 
 

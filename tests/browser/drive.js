@@ -6,6 +6,7 @@ const { uploads, worked } = require("./uploads.js");
 const settings = JSON.parse(process.argv[2]);
 const report = [];
 const MINUTES = 60 * 1000;
+const FIRST_SOUND = 10; // s after Run all, in chapter 0
 
 function check(chapter, what, good, detail = "") {
   report.push({ chapter, what, good: !!good, detail: String(detail).slice(0, 400) });
@@ -99,10 +100,16 @@ async function untrusted(page, chapter) {
 }
 
 async function runAll(page, chapter) {
-  const began = Date.now();
+  await page.evaluate(() => document.querySelectorAll("audio").forEach((one) => { one.dataset.stored = "yes"; }));
   await page.click('.lm-MenuBar-itemLabel:text-is("Run")');
   await page.click('.lm-Menu-itemLabel:text-is("Restart Kernel and Run All Cells…")');
+  const began = Date.now();
   await page.click(".jp-Dialog .jp-mod-accept.jp-mod-warn, .jp-Dialog button.jp-mod-accept");
+  const sounds = () => page.evaluate(() => [...document.querySelectorAll("audio:not([data-stored])")]
+    .some((one) => one.duration > 0));
+  const heard = (await until(sounds, 10 * MINUTES)) && (Date.now() - began) / 1000;
+  check(chapter, "Run all: the first sound", heard && (heard < FIRST_SOUND || !/^00/.test(chapter)), `${heard} s`);
+  if (/^00/.test(chapter)) await page.screenshot({ path: `${settings.out}/${chapter}-first.png` });
   const done = await idle(page, 60 * MINUTES);
   check(chapter, "Run all", done, `${Math.round((Date.now() - began) / 1000)} s`);
 }
@@ -180,7 +187,7 @@ async function everyWidget(page, chapter, most = 40) {
   const still = [];
   for (let k = 0; k < (await buttons.count()); k++) {
     const name = (await buttons.nth(k).innerText()).trim();
-    if (!name || /^(record|stop|mixture|enrollment|clips|conversation)/.test(name)) continue;
+    if (!name || /^(record|stop|noise|mixture|enrollment|clips|conversation)/.test(name)) continue;
     const answered = await answers(page, () => buttons.nth(k).click(), 2 * MINUTES);
     if (!answered && name !== "best" && name !== "worst") still.push(name); // what is shown already changes nothing
   }
@@ -191,9 +198,9 @@ async function record(page, chapter) {
   const buttons = page.locator('.jp-OutputArea button[type=button]:has-text("record")');
   const count = await buttons.count();
   if (!count) return;
-  const here = page.locator(".jp-OutputArea .widget-vbox, .jp-OutputArea .lm-Widget").filter({ has: buttons.first() }).last();
-  await buttons.first().scrollIntoViewIfNeeded();
-  await buttons.first().click();
+  const button = buttons.nth(Math.max(0, count - 2)); // the last two are of the pair that is worked on
+  await button.scrollIntoViewIfNeeded();
+  await button.click();
   const began = Date.now();
   const level = await page.evaluate(async () => {
     let highest = 0; // the microphone's syllables have gaps

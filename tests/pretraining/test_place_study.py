@@ -109,3 +109,16 @@ def test_an_unknown_part_is_refused(tmp_path, capsys):
         place_study.main([str(tmp_path), "everything"])
     assert "matrix" in capsys.readouterr().err and not any(tmp_path.iterdir())
     assert runs.place(tmp_path).is_dir()
+
+
+def test_the_seeds_stand_beside_starter_and_equaliser_with_their_mean(small, monkeypatch):
+    heard = noise(4, 5)[:3]  # who is silent is no part of the Test that scores reads
+    told = pd.DataFrame({"index": [1, 2, 3], "speaker": ["anna", "anna", "ben"]})
+    monkeypatch.setattr(place_study.scores, "open_test", lambda folder: (heard, told))
+    table = place_study.by_seed(small, [0, 1])
+    pd.testing.assert_frame_equal(table, pd.read_csv(small.out / "seeds.csv"), atol=1e-4)
+    assert list(table["system"].unique()) == ["starter", "equaliser", "seed 0", "seed 1", "mean of seeds"]
+    gains = table[table["metric"] == "si_sdri"].set_index(["system", "against"])["effect"].drop("starter")
+    both = gains["seed 0", "equaliser"] + gains["seed 1", "equaliser"]
+    assert gains["mean of seeds", "equaliser"] == pytest.approx(both / 2)
+    assert {"people_low", "people_high", "mean"} <= set(table.columns)
