@@ -90,6 +90,14 @@ def groups_of(model):
     return groups | {"mask": model.enh_model.separator.linear}
 
 
+def parts(model):
+    """What trains now in each part (`groups_of`) of a `ConVoiFilter`, whichever strategy opened it; as `freeze` returns
+    it.
+    """
+    groups = groups_of(model)
+    return _table(model, groups, _assign(model, groups)[1])
+
+
 def freeze_groups(model, groups, open):
     """Freeze all of `model` but the groups named in `open`. Works for any module; the core of every strategy.
 

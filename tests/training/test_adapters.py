@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from lib import runs
+from lib.listening import diagrams
 from lib.models.checkpoint import CheckpointError
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.training import adapters, strategies
+from lib.training import adapters, comparison, freezing, strategies
 from lib.training.equaliser import at_home
 from lib.training.fit import fit
 from lib.training.freezing import FreezeError
@@ -108,6 +109,15 @@ def test_saved_beside_the_weights_they_fold_in_on_loading_and_come_off(tiny, bat
     runs.write_json(tmp_path / "config.json", config)
     with pytest.raises(CheckpointError, match="at which scale"):
         ConVoiFilter.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", comparison.STRATEGIES)
+def test_every_strategy_can_be_told_part_by_part_and_drawn(tiny, name):
+    model, table = comparison.prepared(tiny, name)
+    parts = freezing.parts(model)
+    assert list(parts["group"]) == list(freezing.groups_of(tiny))
+    assert parts["trainable"].sum() == table.attrs["trainable"] == parts.attrs["trainable"]
+    assert name in diagrams.opened({name: parts}).alt
 
 
 def test_a_strategy_may_be_a_rank(tiny):
