@@ -512,6 +512,7 @@ OFFLINE = (  # without the state of widgets a page shows the plain HTML that is 
     "--ClearMetadataPreprocessor.enabled=True",
     "--ClearMetadataPreprocessor.clear_cell_metadata=False",
     "--HTMLExporter.preprocessors=lib.listening.formulas.ToMathML",
+    "--HTMLExporter.preprocessors=lib.listening.formulas.Folded",
 )
 BETWEEN_WORDS = "<style>pre { word-break: normal !important; overflow-wrap: anywhere !important }</style>\n"
 FETCHED = r'<script[^>]* src="https://[^"]*/(require|jquery|mathjax)[^"]*"[^>]*>\s*</script>'

@@ -413,3 +413,15 @@ def test_formulas_of_an_exported_page_are_mathml_and_code_and_prices_stay():
     assert shown.endswith(kept) and not {"_", "*"} & set(shown)
     cell = types.SimpleNamespace(cell_type="markdown", source="$x$")
     assert "<math" in formulas.ToMathML().preprocess_cell(cell, {}, 0)[0].source
+
+
+def test_the_code_of_folded_cells_is_left_out_of_an_exported_page_and_its_output_stays():
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    shown = nbformat.v4.new_output("stream", text="heard")
+    cells = [nbformat.v4.new_code_cell(f"{name} = 1", outputs=[shown]) for name in ("folded", "seen")]
+    cells[0].metadata["jupyter"] = {"source_hidden": True}
+    exporter = HTMLExporter(preprocessors=[formulas.Folded])
+    page, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=cells))
+    assert page.count("heard") == 2 and "folded" not in page and "seen" in page

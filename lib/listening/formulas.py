@@ -1,4 +1,6 @@
-"""Formulas of an exported page as MathML, which browsers show by themselves: without a network there is no MathJax."""
+"""What an exported page does without: formulas as MathML, which browsers show by themselves where no network and so no
+MathJax is, and no code of the cells that are folded in JupyterLab.
+"""
 
 import re
 
@@ -19,6 +21,17 @@ class ToMathML(Preprocessor):
     def preprocess_cell(self, cell, resources, index):
         if cell.cell_type == "markdown":
             cell.source = with_mathml(cell.source)
+        return cell, resources
+
+
+class Folded(Preprocessor):
+    """Leaves the code of cells out that are folded in JupyterLab (the Colab cell, chapter 0's first ones), not what they
+    show: a page has nothing to unfold them by.
+    """
+
+    def preprocess_cell(self, cell, resources, index):
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            cell.metadata["transient"] = {"remove_source": True}
         return cell, resources
 
 

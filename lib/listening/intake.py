@@ -14,7 +14,7 @@ from lib.listening.widgets import alive
 
 KINDS = ".wav,.flac,.mp3,.ogg,.m4a,.opus,.aac,.webm"
 SILENT_DB = -85.0  # dBFS; below it only the dither of 16 bits is left
-LARGEST_UPLOAD = "100 MB with `python3 workbook.py lab`, 7 MB in a Jupyter with default settings"
+LARGEST_UPLOAD = "100 MB with <code>python3 workbook.py lab</code>, 7 MB in a Jupyter with default settings"
 
 
 class Intake:

@@ -109,7 +109,6 @@ async function runAll(page, chapter) {
     .some((one) => one.duration > 0));
   const heard = (await until(sounds, 10 * MINUTES)) && (Date.now() - began) / 1000;
   check(chapter, "Run all: the first sound", heard && (heard < FIRST_SOUND || !/^00/.test(chapter)), `${heard} s`);
-  if (/^00/.test(chapter)) await page.screenshot({ path: `${settings.out}/${chapter}-first.png` });
   const done = await idle(page, 60 * MINUTES);
   check(chapter, "Run all", done, `${Math.round((Date.now() - began) / 1000)} s`);
 }
