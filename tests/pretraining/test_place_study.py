@@ -38,7 +38,7 @@ class NoiseStudy(place_runs.Study):
         torch.manual_seed(1)
         sizes = dict(adim=16, aheads=2, layers=4, linear_units=24, xvector_dim=8, xvector_channels=8, xvector_pool=12)
         self.start = ConVoiFilter(ConVoiFilterConfig(**sizes, enh_chunk_size=1.0)).eval()
-        self.out = out
+        self.out, self.table, self.counts = out, None, {"test": 4}
         self.settings = dict(progress="none", device="cpu", precision="fp32", batch_size=2, cache_gb=0)
 
     def data(self, place, split, limit=None):
@@ -114,9 +114,13 @@ def test_an_unknown_part_is_refused(tmp_path, capsys):
 def test_the_seeds_stand_beside_starter_and_equaliser_with_their_mean(small, monkeypatch):
     heard = noise(4, 5)[:3]  # who is silent is no part of the Test that scores reads
     told = pd.DataFrame({"index": [1, 2, 3], "speaker": ["anna", "anna", "ben"]})
+    built = []
+    monkeypatch.setattr(place_study.mixtures, "build", lambda table, out, **told: built.append((out, told["seed"])))
     monkeypatch.setattr(place_study.scores, "open_test", lambda folder: (heard, told))
     table = place_study.by_seed(small, [0, 1])
     pd.testing.assert_frame_equal(table, pd.read_csv(small.out / "seeds.csv"), atol=1e-4)
+    ((folder, seed),) = built
+    assert folder.name == "office_unheard" and seed not in (0, place_runs.SEED)
     assert list(table["system"].unique()) == ["starter", "equaliser", "seed 0", "seed 1", "mean of seeds"]
     gains = table[table["metric"] == "si_sdri"].set_index(["system", "against"])["effect"].drop("starter")
     both = gains["seed 0", "equaliser"] + gains["seed 1", "equaliser"]
