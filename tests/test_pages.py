@@ -55,6 +55,20 @@ def test_the_page_of_times_has_a_row_a_chapter():
     assert [path.name for path in CHAPTERS] == re.findall(r"^\| \[\d\..*?\]\((.+?)\)", page, re.MULTILINE)
 
 
+def test_each_setting_of_the_instructors_page_is_one_of_the_chapters_that_it_names():
+    rows = re.findall(r"^\| (?:harder|easier|surer).*\|$", texts(NOTEBOOKS / "teaching.md"), re.MULTILINE)
+    assert len(rows) >= 8
+    for row in rows:
+        *_, settings, chapters, _ = row.split(" |")
+        known = ""
+        for path in CHAPTERS:
+            if path.name[1] in re.findall(r"\d", chapters):
+                cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+                known += "".join("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+        names = re.findall(r"`(\w+) = ", settings)
+        assert names and [name for name in names if not re.search(rf"^{name} = ", known, re.MULTILINE)] == [], row
+
+
 def test_a_sheet_for_students_holds_no_answer(monkeypatch):
     spec = importlib.util.spec_from_file_location("empty", NOTEBOOKS / "solutions" / "empty.py")
     empty = importlib.util.module_from_spec(spec)

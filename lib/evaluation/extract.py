@@ -212,7 +212,11 @@ def check_out(out, inputs, overwrite, timeline=True):
 
 
 def arguments():
-    parser = argparse.ArgumentParser("extract", description="Pull one person's voice out of a recording.")
+    parser = argparse.ArgumentParser(
+        "extract",
+        description="Pull one person's voice out of a recording.",
+        epilog="With --everyone in place of the enrollments it finds out who speaks and writes a file for each person.",
+    )
     parser.add_argument("mix", metavar="MIX", help="the recording: sound or film, any format, rate and length")
     parser.add_argument("enrollment", metavar="ENROLLMENT", nargs="+", help="clips of the wanted person, alone")
     parser.add_argument("-o", "--out", help="where to: .wav or .flac (default: MIX's name with _voice.wav, here)")
