@@ -303,9 +303,9 @@ def test_a_sheet_counts_and_grades(monkeypatch, capsys):
 def test_a_prediction_is_asked_and_blocks_nothing(monkeypatch):
     shown = []
     monkeypatch.setattr(exercises, "alive", lambda widget, stored: shown.append((widget, stored)))
-    assert exercises.predict("Which is louder?", ["<this>", "that"]) is None
+    assert exercises.predict("Which *is* louder?", ["<this>", "that"]) is None
     (widget, stored), buttons = shown[0], shown[0][0].children[1]
-    assert "Which is louder?" in stored and "&lt;this&gt;" in stored and buttons.value is None
+    assert "Which <i>is</i> louder?" in stored and "&lt;this&gt;" in stored and buttons.value is None
     buttons.value = "that"
     assert "Noted: <i>that</i>" in widget.children[2].outputs[0]["data"]["text/html"]
     with pytest.raises(ValueError, match="two choices"):

@@ -6,6 +6,7 @@ nobody made is no error. `WORKBOOK_GRADE=3` in the environment makes `Sheet.scor
 
 import html
 import os
+import re
 import traceback
 from typing import NamedTuple
 
@@ -126,12 +127,13 @@ def close(found, wanted, within=1e-4):
 def predict(question, choices):
     """Ask for a guess before an output: buttons in a running notebook, the question and its choices in a stored one.
 
-    question: one sentence; choices: two or more. The guess is shown again and nothing else happens: what came out, and
-    why, stands under the output. Returns nothing, waits for nobody.
+    question: one sentence, *so* for a word in italics; choices: two or more. The guess is shown again and nothing else
+    happens: what came out, and why, stands under the output. Returns nothing, waits for nobody.
     """
     if len(choices) < 2:
         raise ValueError(f"predict needs two choices or more; got {len(choices)}.")
-    asked = f"<p><b>Predict.</b> {html.escape(question)}</p>"
+    words = re.sub(r"\*([^*]+)\*", r"<i>\1</i>", html.escape(question))
+    asked = f"<p><b>Predict.</b> {words}</p>"
     buttons = ipywidgets.ToggleButtons(options=list(choices), value=None, style={"button_width": "auto"})
     noted = ipywidgets.Output()
 

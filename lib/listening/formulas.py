@@ -25,8 +25,8 @@ class ToMathML(Preprocessor):
 
 
 class Folded(Preprocessor):
-    """Leaves the code of cells out that are folded in JupyterLab (the Colab cell, chapter 0's first ones), not what they
-    show: a page has nothing to unfold them by.
+    """Leaves out the code of cells that are folded in JupyterLab (the Colab cell, chapter 0's first ones). What they
+    show stays. A page has nothing to unfold them by.
     """
 
     def preprocess_cell(self, cell, resources, index):
