@@ -86,7 +86,7 @@ def overfitting(histories, uniform=None, unit="epoch"):
     figure, axes = plt.subplots(
         1,
         len(histories),
-        figsize=(4.1 * len(histories), 2.8),
+        figsize=(4.1 * len(histories), 3.4),
         dpi=DPI,
         layout="constrained",
         squeeze=False,
@@ -106,7 +106,7 @@ def overfitting(histories, uniform=None, unit="epoch"):
         if uniform is not None:
             axis.axhline(uniform, color="black", linewidth=1, linestyle="--", label=f"uniform guess: {uniform:.2f}")
         _small(axis, name, unit, "KL divergence (nats)")
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)  # over no line
         axis.grid(axis="y", alpha=0.3)
     if uniform is not None:
         axes[0, 0].set_ylim(top=min(axes[0, 0].get_ylim()[1], 1.4 * uniform))  # an untrained head may start far above
@@ -222,7 +222,7 @@ def first_layer(model, limit=16):
     kernels = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d)).weight.detach()[
         :limit, 0
     ]
-    figure, axes = plt.subplots(1, len(kernels), figsize=(0.95 * len(kernels), 1.3), dpi=DPI, layout="constrained")
+    figure, axes = plt.subplots(1, len(kernels), figsize=(0.95 * len(kernels), 1.6), dpi=DPI, layout="constrained")
     for axis, kernel in zip(np.atleast_1d(axes), kernels):
         axis.imshow(
             kernel.numpy(),
@@ -233,6 +233,7 @@ def first_layer(model, limit=16):
         )
         axis.set_xticks([])
         axis.set_yticks([])
+    figure.suptitle("filters of the first layer: bands upwards, time to the right", fontsize=9)
     return _close(figure)
 
 
