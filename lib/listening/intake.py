@@ -26,7 +26,7 @@ class Intake:
 
     def __init__(self, name, seconds=20, several=False):
         self.name, self.several = name, several
-        self.field = ipywidgets.FileUpload(accept=KINDS, multiple=several, description=name)
+        self.field = ipywidgets.FileUpload(accept=KINDS, multiple=several, description=name, layout={"width": "auto"})
         self.recorder = Recorder(label=f"record {name}", seconds=seconds)
         self.facts, self.files, self.recorded = ipywidgets.HTML(), {}, {}
         self.field.observe(self._uploaded, names="value")
