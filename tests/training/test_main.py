@@ -110,6 +110,17 @@ def test_two_processes_give_the_numbers_of_one(settings_file, tmp_path):
     assert done.stdout.count("does not stay on the device: several processes share it.") == 1
 
 
+def test_adapters_are_trained_again_and_come_off(settings_file, tmp_path):
+    record = runs.read_json(settings_file)
+    record["notes"]["strategy"] = dict(adapters=2)
+    runs.write_json(tmp_path / "settings.json", record)
+    elsewhere.main([str(tmp_path / "settings.json"), "--out", str(tmp_path / "run"), "--set", "epochs=1"])
+    start = ConVoiFilter.from_pretrained(record["notes"]["pretrained"]).state_dict()
+    tuned, off = (ConVoiFilter.from_pretrained(tmp_path / "run/best", **how) for how in ({}, {"adapters": None}))
+    assert all(torch.equal(one, start[name]) for name, one in off.state_dict().items())
+    assert any(not torch.equal(one, start[name]) for name, one in tuned.state_dict().items())
+
+
 def test_settings_can_be_changed_and_the_run_of_the_file_is_not_overwritten(settings_file, tmp_path):
     elsewhere.main([str(settings_file), "--out", str(tmp_path / "run"), "--set", "epochs=1", "learning_rate=1e-3"])
     assert runs.read_json(tmp_path / "run" / "settings.json")["settings"]["epochs"] == 1
