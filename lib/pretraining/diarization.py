@@ -46,7 +46,8 @@ def main(arguments=None):
     parser.add_argument("--start", help="do not train on studio talk: the folder of a model that has")
     parser.add_argument(
         "--score",
-        help="do not train: DER of this folder's model in its pipeline on conversations of Test people, four styles",
+        help="do not train: DER of this folder's model in its pipeline on a real half minute and on conversations of"
+        " Test people, four styles",
     )
     parser.add_argument(
         "--encoders", help="do not train: DER of Val with each speaker encoder behind this folder's model, as a table"
@@ -176,8 +177,12 @@ def say(row):
 
 
 def score(source, table, out):
-    """Print the DER of the model's pipeline on fresh conversations of Test people, style by style."""
+    """Print the DER of the model's pipeline on the real half minute of pyannote.audio, and on fresh conversations of
+    Test people, style by style.
+    """
     made = pipeline.pipeline(models.load(source), parameters=pipeline.defaults(source))
+    rows, _ = scores.evaluate(made, [protocols.real_sample()])
+    print("real", {name: round(float(rows[name].iloc[0]), 4) for name in ("DER", *scores.PARTS, "JER")}, flush=True)
     for style in (styles.STUDIO, styles.MEETING, styles.TALK, styles.PHONE):
         conversations.build(table, out / f"score_{style.name}", style, {"test": 12}, seed=9)
         rows, _ = scores.evaluate(made, protocols.files(out / f"score_{style.name}", "test"))
