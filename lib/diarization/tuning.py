@@ -9,12 +9,14 @@ from lib.diarization.pipeline import LINKAGE, UNTUNED, Diarizer
 with extras(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pyannote.pipeline import Optimizer
-    from pyannote.pipeline.parameter import Integer, Uniform
+    from pyannote.pipeline.parameter import Uniform
 
-SEARCH = {
-    "threshold": (0.05, 0.45),
-    "min_cluster_size": (2, 10),
-}  # where tuning looks: pyannote's 0 to 2 fits any encoder and wastes most trials
+SEARCH = {  # where tuning looks: on Val one person became many below it, and all became one above it
+    "resemblyzer": (0.16, 0.36),
+    "xvector": (0.3, 0.6),
+    "both": (0.25, 0.55),
+}
+ANYWHERE = (0.05, 0.6)  # of other encoders; pyannote's 0 to 2 wastes most trials
 
 
 def tune(
@@ -25,12 +27,11 @@ def tune(
 
     Stage 1: the segmentation threshold, with clustering taken from the reference (an oracle), so that only the
     segmentation counts.
-    Stage 2: the clustering threshold and least cluster size, with stage 1's result fixed. pyannote.pipeline's optimizer
-    (Optuna's TPE)
-    keeps its trials in `out`; an interrupted tuning goes on there, a finished one is read. A model without a threshold
-    of its own
-    (powerset) is tuned on the pause to bridge (min_duration_off) instead. start: the parameters of each stage's first
-    trial.
+    Stage 2: the clustering threshold, with stage 1's result fixed. The least cluster size stays that of `start`: a few
+    minutes of dev are too little to choose two numbers that stand in for each other. pyannote.pipeline's optimizer
+    (Optuna's TPE) keeps its trials in `out`; an interrupted tuning goes on there, a finished one is read. A model
+    without a threshold of its own (powerset) is tuned on the pause to bridge (min_duration_off) instead. start: the
+    parameters of each stage's first trial.
     """
     from tqdm.auto import tqdm
 
@@ -68,15 +69,14 @@ def tune(
             bar,
         )
         second = Diarizer(segmentation, encoder, step)
-        second.clustering.threshold, second.clustering.min_cluster_size = (
-            Uniform(*SEARCH["threshold"]),
-            Integer(*SEARCH["min_cluster_size"]),
-        )
+        low, high = SEARCH.get(encoder, ANYWHERE) if isinstance(encoder, str) else ANYWHERE
+        second.clustering.threshold = Uniform(low, high)
         fixed = {"min_duration_off": 0.0, **oracle["params"]["segmentation"]}
-        second.freeze({"segmentation": fixed, "clustering": {"method": LINKAGE}})
-        begin = {"clustering": {name: start["clustering"][name] for name in SEARCH}}
+        kept = {"method": LINKAGE, "min_cluster_size": start["clustering"]["min_cluster_size"]}
+        second.freeze({"segmentation": fixed, "clustering": kept})
+        begin = {"clustering": {"threshold": min(max(start["clustering"]["threshold"], low), high)}}
         clustering = _stage(second, files, out / "clustering.journal", trials[1], seed, begin, bar)
-    parameters = {"segmentation": fixed, "clustering": {"method": LINKAGE, **clustering["params"]["clustering"]}}
+    parameters = {"segmentation": fixed, "clustering": {**kept, **clustering["params"]["clustering"]}}
     runs.write_json(
         out / "tuned.json",
         {

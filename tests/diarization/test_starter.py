@@ -17,9 +17,9 @@ def test_it_is_small_and_has_its_card_and_thresholds():
         path.name for path in FOLDER.iterdir()
     }
     parameters = pipeline.defaults(models.STARTER)
-    (low, high), (least, most) = tuning.SEARCH["threshold"], tuning.SEARCH["min_cluster_size"]
+    low, high = tuning.SEARCH["resemblyzer"]
     assert 0 < parameters["segmentation"]["threshold"] < 1 and low <= parameters["clustering"]["threshold"] <= high
-    assert least <= parameters["clustering"]["min_cluster_size"] <= most
+    assert 2 <= parameters["clustering"]["min_cluster_size"] <= 10
 
 
 def test_it_hears_where_somebody_speaks():
