@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import io
+import json
 import re
 import sys
 import types
@@ -416,12 +417,14 @@ def test_formulas_of_an_exported_page_are_mathml_and_code_and_prices_stay():
 
 
 def test_the_code_of_folded_cells_is_left_out_of_an_exported_page_and_its_output_stays():
-    import nbformat
     from nbconvert import HTMLExporter
 
-    shown = nbformat.v4.new_output("stream", text="heard")
-    cells = [nbformat.v4.new_code_cell(f"{name} = 1", outputs=[shown]) for name in ("folded", "seen")]
-    cells[0].metadata["jupyter"] = {"source_hidden": True}
-    exporter = HTMLExporter(preprocessors=[formulas.Folded])
-    page, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=cells))
+    shown = {"output_type": "stream", "name": "stdout", "text": "heard"}
+    cells = [
+        dict(cell_type="code", source=f"{name} = 1", outputs=[shown], metadata={}, execution_count=1)
+        for name in ("folded", "seen")
+    ]
+    cells[0]["metadata"]["jupyter"] = {"source_hidden": True}
+    notebook = dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=4)
+    page, _ = HTMLExporter(preprocessors=[formulas.Folded]).from_file(io.StringIO(json.dumps(notebook)))
     assert page.count("heard") == 2 and "folded" not in page and "seen" in page
