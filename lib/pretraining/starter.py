@@ -22,24 +22,21 @@ hears the voices of a folder that travels (`lib.pretraining.compact`).
 """
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import lib  # noqa: F401  (before transformers' Trainer: makes torchaudio importable)
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.pretraining.batches import MixtureBatches
-from lib.pretraining.muon import Muon
 from lib.pretraining.scores import score
 from lib.pretraining.sources import COPIES, SOURCES, heard
+from lib.pretraining.stage import ByTheClock, train
 from lib.pretraining.streaming import EndlessMixtures
 from lib.pretraining.tasks import Distil, Extract, solve
 from lib.pretraining.teacher import Teacher
-from lib.training.settings import pick_precision
 
 SIZES = dict(
     adim=256,
@@ -63,83 +60,6 @@ STAGES = {
     "extract": (5e-4, 0.8),
 }  # learning rate, and over which last part of the steps it falls
 PLAIN = 0.3  # share of mixtures without augmentation: close to what is measured, and where fine detail can be learned
-
-
-def train(module, data, val, out, steps, learning_rate, batch_size, decay, workers, every, muon=False):
-    """Run one stage through transformers' Trainer, from its last checkpoint where there is one; `data` gives mixtures,
-    or whole batches.
-    """
-    from torch.utils.data import SequentialSampler
-    from transformers import Trainer, TrainingArguments, default_data_collator
-    from transformers.trainer_utils import get_last_checkpoint
-
-    class InOrder(Trainer):
-        def _get_train_sampler(self, *args, **kwargs):  # items are already random; their order makes a resume exact
-            return SequentialSampler(self.train_dataset)
-
-        def create_optimizer(self, *args, **kwargs):
-            if muon and self.optimizer is None:
-                self.optimizer = Muon(self.model.parameters(), self.args.learning_rate, self.args.weight_decay)
-            return super().create_optimizer(*args, **kwargs)
-
-        def evaluate(self, *args, **kwargs):
-            with torch.compiler.set_stance(
-                "eager_on_recompile"
-            ):  # mixtures of another length, not often enough to pay for that
-                return super().evaluate(*args, **kwargs)
-
-    whole = isinstance(data, MixtureBatches)
-    gpu, learning_rate = (
-        torch.cuda.is_available(),
-        learning_rate * int(os.environ.get("WORLD_SIZE", 1)) ** 0.5,
-    )  # a batch as many times larger
-    torch.set_flush_denormal(True)  # as `lib.training.fit`
-    torch.backends.cudnn.benchmark = True  # all batches are of one shape
-    if gpu:
-        torch.set_float32_matmul_precision(
-            "high"
-        )  # for Muon's products; of the model only what bfloat16 does in any case
-    arguments = TrainingArguments(
-        output_dir=str(out),
-        max_steps=steps,
-        per_device_train_batch_size=1 if whole else batch_size,
-        per_device_eval_batch_size=batch_size,
-        learning_rate=learning_rate,
-        warmup_steps=min(300, steps // 10),
-        weight_decay=0.01,
-        max_grad_norm=1.0,
-        lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": int(decay * steps), "min_lr_ratio": 0.01},
-        bf16=pick_precision("auto", torch.device("cuda" if gpu else "cpu")) == "bf16",
-        use_cpu=not gpu,
-        eval_strategy="steps",
-        eval_steps=every,
-        save_steps=every,
-        save_total_limit=2,
-        logging_steps=every,
-        logging_first_step=True,
-        dataloader_num_workers=0 if whole else workers,
-        dataloader_persistent_workers=workers > 0 and not whole,
-        dataloader_pin_memory=gpu and not whole,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        label_names=["target"],
-        seed=0,
-        ddp_backend="gloo" if "RANK" in os.environ and not gpu else None,
-        ddp_find_unused_parameters=False,
-    )
-    trainer = InOrder(
-        model=module,
-        args=arguments,
-        train_dataset=data,
-        eval_dataset=val,
-        data_collator=lambda items: items[0] if torch.is_tensor(items[0]["mix"]) else default_data_collator(items),
-        compute_metrics=lambda p: {"score": float(np.mean(p.predictions))},
-    )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
-    (out / "history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
-    return trainer.state.log_history
 
 
 def main(arguments=None):
@@ -197,6 +117,11 @@ def main(arguments=None):
         help="over which last part of stage extract the learning rate falls",
     )
     parser.add_argument(
+        "--minutes",
+        type=float,
+        help="stage extract ends so long after the command began, its rate fallen, if its steps last that long",
+    )
+    parser.add_argument(
         "--optimizer", choices=("adamw", "muon"), default="adamw", help="of stage extract (`lib.pretraining.muon`)"
     )
     parser.add_argument(
@@ -221,6 +146,7 @@ def main(arguments=None):
     from lib.data.voice_making import make_voices
     from lib.pretraining import compact
 
+    start = time.monotonic()
     torch.manual_seed(options.seed)
     voices, music = (
         compact.load(options.compact) if options.compact else (sources.load("debian"), sources.background_music())
@@ -234,7 +160,7 @@ def main(arguments=None):
         ]
     )
     people, unheard = pd.concat([*found.values(), *made], ignore_index=True), voices[voices.split == "Val"]
-    start, model = time.time(), ConVoiFilter(ConVoiFilterConfig(**SIZES))
+    model = ConVoiFilter(ConVoiFilterConfig(**SIZES))
     if options.start:
         model.load_state_dict(
             ConVoiFilter.from_pretrained(options.start, xvector_front=SIZES["xvector_front"]).float().state_dict()
@@ -271,6 +197,7 @@ def main(arguments=None):
             else Extract(model, teacher if stage == "joint" else None, absent=options.absent * (stage == "extract"))
         )
         rate = options.learning_rate if stage == "extract" else STAGES[stage][0]
+        left = options.minutes and 60 * options.minutes - (time.monotonic() - start)
         fall = options.fall if stage == "extract" else STAGES[stage][1]
         train(
             module,
@@ -284,6 +211,7 @@ def main(arguments=None):
             options.workers,
             options.every,
             muon=stage == "extract" and options.optimizer == "muon",
+            clock=ByTheClock(left, rate) if left and stage == "extract" else None,
         )
         if stage == "distil":
             solve(model.xvector_model.eval(), teacher, few)
@@ -292,7 +220,7 @@ def main(arguments=None):
     model.half().save_pretrained(options.out / "model")
     if not options.compact:  # whose voices went through Opus, Test's not among them
         score(options.out / "model", voices, music).to_csv(options.out / "scores.csv", index=False)
-    print(f"saved {options.out / 'model'} after {(time.time() - start) / 60:.1f} minutes")
+    print(f"saved {options.out / 'model'} after {(time.monotonic() - start) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

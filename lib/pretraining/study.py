@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 import lib  # noqa: F401  (makes torchaudio importable)
 from lib import runs
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.pretraining import starter, tasks
+from lib.pretraining import stage, starter, tasks
 from lib.pretraining.streaming import EndlessMixtures
 
 SAME = "as the starter"
@@ -74,7 +74,7 @@ def study(name, voices, music, out, start, steps, seconds=2.4, items=96):
     )
     val = EndlessMixtures(parts["Val"], 16, 7, 5.0, 4.0, augment=False, noise_share=0.0, second_interferer=0.0)
     begun = time.time()
-    starter.train(module, heard, val, folder, steps, starter.STAGES["extract"][0], 8, 0.8, 0, steps)
+    stage.train(module, heard, val, folder, steps, starter.STAGES["extract"][0], 8, 0.8, 0, steps)
     took = (time.time() - begun) / steps
     scores = {split: measure(module, part, items) for split, part in parts.items()}
     size = sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -11,6 +11,7 @@ from lib import runs
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.training import freezing, measuring, record as records
 from lib.training.fit import fit
+from lib.training.strategies import freeze_as
 
 SMALL = dict(
     adim=64, aheads=4, layers=2, linear_units=96, xvector_dim=32, xvector_channels=32, xvector_pool=48, hop_length=128
@@ -68,19 +69,19 @@ def _compare_histories(report, device, small, folder):
         "as usual": dict(device=device.type, resident="off", graphs="off"),
         "resident and replayed": dict(device=device.type, resident="on"),
     }
-    found = {}
-    for name, way in ways.items():
-        model = _model(TINY if small else SMALL, seed=2, **STILL)
-        freezing.freeze(model, 1)
-        out = folder / f"history {name}"
-        found[name] = fit(model, measuring.Noise(7, 1.2), measuring.Noise(4, 1.0), out, **how, **way)
-    for name in list(ways)[1:]:
-        for column in ("train_loss", "val_loss"):
-            one, two = (torch.tensor(found[n][column].to_numpy()[1:]) for n in (name, "cpu"))
-            report.found(f"{column} over 2 epochs, {name}", _apart(one, two), most=CLOSE)
-    record = runs.read_json(folder / "history resident and replayed" / "settings.json")
-    report.same("data on the device", record["resident"], "on")
-    report.same("a step is one CUDA graph", record["graphs"], "on" if device.type == "cuda" else "off")
+    for opened, strategy in {"depth 1": dict(depth=1), "adapters": dict(adapters=8)}.items():
+        found = {}
+        for name, way in ways.items():
+            model, out = _model(TINY if small else SMALL, seed=2, **STILL), folder / f"history {opened} {name}"
+            freeze_as(model, strategy)
+            found[name] = fit(model, measuring.Noise(7, 1.2), measuring.Noise(4, 1.0), out, **how, **way)
+        for name in list(ways)[1:]:
+            for column in ("train_loss", "val_loss"):
+                one, two = (torch.tensor(found[n][column].to_numpy()[1:]) for n in (name, "cpu"))
+                report.found(f"{column}, {opened}, {name}", _apart(one, two), most=CLOSE)
+        record = runs.read_json(out / "settings.json")
+        report.same(f"data on the device, {opened}", record["resident"], "on")
+        report.same(f"a step is one CUDA graph, {opened}", record["graphs"], "on" if device.type == "cuda" else "off")
 
 
 def steps(report, device, small, folder):

@@ -11,7 +11,7 @@ from made_voices import make_voices
 
 from lib.data import debian, voices
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
-from lib.pretraining import compact, kokoro, scores, silero, spoken, starter, streaming, study
+from lib.pretraining import compact, kokoro, scores, silero, spoken, stage, starter, streaming, study
 from lib.pretraining.batches import MixtureBatches
 
 TINY = dict(
@@ -121,6 +121,28 @@ def test_muon_learns_and_goes_on(small, monkeypatch):
     assert [row["step"] for row in history if "eval_score" in row] == [2, 4]
 
 
+def test_by_the_clock_the_rate_rises_and_falls_to_its_end(small, monkeypatch):
+    times = iter(range(10**6))
+    monkeypatch.setattr(stage.time, "monotonic", lambda: next(times))  # a second a look at the clock
+    rates, step = [], torch.optim.AdamW.step
+
+    def noted(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    run(small[0], 10**4, "--minutes", "2", "--learning-rate", "1e-3", "--every", "10")
+    history = json.loads((small[0] / "out/extract/history.json").read_text())
+    assert rates[: stage.FIRST] == [1e-6] * stage.FIRST  # while kernels are compiled
+    assert max(rates) == pytest.approx(1e-3, rel=0.1) and rates[-1] == pytest.approx(1e-5, abs=5e-6)
+    falls = rates[rates.index(max(rates)) :]
+    assert falls == sorted(falls, reverse=True) and len(falls) > 20
+    assert history[-2]["step"] == len(rates) and "eval_score" in history[-2]  # the end is judged, and kept
+    assert (small[0] / f"out/extract/checkpoint-{len(rates)}").is_dir()
+    logged = {row["step"]: row["learning_rate"] for row in history if "learning_rate" in row}
+    assert all(logged[n] == pytest.approx(rates[n - 1], abs=2e-5) for n in logged if n > stage.FIRST)
+
+
 def test_it_hears_whom_it_is_told_to_and_nobody_held_out(small):
     folder, heard = small
     run(folder, 2, "--copies", "2", "--voices", *starter.SOURCES, "silero")
@@ -205,7 +227,7 @@ def test_study_trains_each_variant_once_and_pairs_its_scores(small, monkeypatch)
         people["train"],
         people["val"],
     ]  # a variant: trained on, validated; then both are measured
-    monkeypatch.setattr(starter, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(stage, "train", lambda *_: pytest.fail("trained again"))
     study.study("two blocks", voices.load("debian"), [], folder / "study", folder / "start", 2, 0.8, 3)
 
 
