@@ -2,6 +2,7 @@
 
     strategies  every strategy of chapter 2, and those of its quick profile for several seeds
     losses      terms beside SI-SNR in the loss: does PESQ rise with them?
+    shares      adapters at a part of their strength: SI-SDRi against PESQ
     cures       what keeps the model at home: weights part of the way, adapters that come off
     amounts     how many mixtures of the place does it take?
     noise       how many seconds of its noise?
@@ -83,33 +84,49 @@ def by_strategy(study, seeds):
     return pd.DataFrame(found.values())
 
 
+def judged(study, model):
+    """`model` on Val of the office, as a listener would have it: SI-SDRi, ESTOI, PESQ, the share of silent answers to
+    those who are silent, the share of too faint ones to the others; and SI-SDRi at home.
+    """
+    val, home = study.data("office", "Val"), study.data("source", "Val")
+    waves = scores.extract_all(model, val, progress=False).waves
+    table = scores.evaluate({"it": waves}, val, ("si_sdr", "pesq", "estoi"), progress=False)
+    levels = [
+        10 * torch.log10(torch.as_tensor(wave).square().mean() / item["target"].square().mean())
+        for wave, item in zip(waves, val)
+        if item["target"].any()
+    ]
+    levels, asked = torch.stack(levels), table["si_sdri"].isna()
+    return {
+        **table[["si_sdri", "estoi", "pesq"]].mean().to_dict(),
+        "silent": float((table.loc[asked, "level_db"] <= SILENT_DB).mean()),
+        "too_faint": float((levels < levels.median() - FAINT_DB).float().mean()),
+        "source": comparison.score(model, {"source": home}, collate=collate)["si_sdri"].mean(),
+    }
+
+
 def by_loss(study, seeds):
     """Terms in the loss beside SI-SNR, judged on Val: SI-SDRi, ESTOI, PESQ, and how many answers are too faint."""
-    val, home = study.data("office", "Val"), study.data("source", "Val")
-
-    def judged(model):
-        waves = scores.extract_all(model, val, progress=False).waves
-        table = scores.evaluate({"it": waves}, val, ("si_sdr", "pesq", "estoi"), progress=False)
-        levels = [
-            10 * torch.log10(torch.as_tensor(wave).square().mean() / item["target"].square().mean())
-            for wave, item in zip(waves, val)
-            if item["target"].any()
-        ]
-        levels, asked = torch.stack(levels), table["si_sdri"].isna()
-        return {
-            **table[["si_sdri", "estoi", "pesq"]].mean().to_dict(),
-            "silent": float((table.loc[asked, "level_db"] <= SILENT_DB).mean()),
-            "too_faint": float((levels < levels.median() - FAINT_DB).float().mean()),
-            "source": comparison.score(model, {"source": home}, collate=collate)["si_sdri"].mean(),
-        }
-
     makers = {
-        "starter": lambda: judged(study.start),
-        "equaliser": lambda: judged(study.equaliser()),
+        "starter": lambda: judged(study, study.start),
+        "equaliser": lambda: judged(study, study.equaliser()),
     }
     for name, terms in LOSSES.items():
-        makers[name] = lambda terms=terms: judged(study.run(ATTENTION, seed=seeds[0], **terms)[1])
+        makers[name] = lambda terms=terms: judged(study, study.run(ATTENTION, seed=seeds[0], **terms)[1])
     return study.rows("losses", makers)
+
+
+def by_share(study, seeds):
+    """Chapter 2's recipe in the office with its adapters at a share of their strength, judged on Val as the losses
+    are.
+    """
+
+    def at(share):
+        before, after, _ = study.run(RECIPE, seed=seeds[0], **MAIN)
+        return judged(study, forgetting.interpolate(before, after, share))
+
+    makers = {"starter": lambda: judged(study, study.start)}
+    return study.rows("shares", {**makers, **{f"{share:.0%}": (lambda s=share: at(s)) for share in (0.0, *SHARES)}})
 
 
 def by_cure(study, seeds):
@@ -229,6 +246,7 @@ def by_seed(study, seeds):
 PARTS = {
     "strategies": by_strategy,
     "losses": by_loss,
+    "shares": by_share,
     "cures": by_cure,
     "amounts": by_amount,
     "matrix": by_place,
