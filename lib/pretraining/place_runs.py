@@ -20,6 +20,7 @@ SEED = 7  # of the mixtures; chapter 1's is 0
 COUNTS = dict(train=450, val=60, test=100)  # mixtures of a place
 TRAINED, EPOCHS = 240, 3  # mixtures of an epoch, and epochs, where a part says nothing else
 RECIPE = "adapters of rank 8"  # what chapter 2 trains
+ALONE = "adapters of rank 8, attention alone"  # the same with `beside = "attn"`
 ATTENTION = "attention of all blocks"
 LEVEL = 0.1  # of the term in the loss, where a part says nothing else; the part `losses` has what it brings
 

@@ -30,7 +30,7 @@ from lib.data.places import NAMED
 from lib.evaluation import scores
 from lib.losses import SILENT_DB
 from lib.metrics import bootstrap_interval
-from lib.pretraining.place_runs import ATTENTION, EPOCHS, RECIPE, SEED, TRAINED, Study
+from lib.pretraining.place_runs import ALONE, ATTENTION, EPOCHS, RECIPE, SEED, TRAINED, Study
 from lib.training import comparison, forgetting
 
 PLACES = ("office", "meeting", "cafe", "phone")
@@ -142,8 +142,8 @@ def by_cure(study, seeds):
             for between in (forgetting.interpolate(before, after, share),)
         ]
 
-    def adapters():
-        on = comparison.score(study.run(RECIPE, seed=seeds[0])[1], sets, collate=collate)
+    def adapters(strategy):
+        on = comparison.score(study.run(strategy, seed=seeds[0])[1], sets, collate=collate)
         off = comparison.score(study.start, {"source": sets["source"]}, collate=collate)  # the weights without them
         return [{"share": 1.0, **summary(on, equalised)}, {"share": 0.0, **summary(off)}]
 
@@ -151,7 +151,8 @@ def by_cure(study, seeds):
         "equaliser": lambda: {"share": 0.0, **summary(equalised)},
         ATTENTION: lambda: along(ATTENTION),
         FORGETFUL: lambda: along(FORGETFUL),
-        "adapters, on and off": adapters,
+        "adapters, on and off": lambda: adapters(RECIPE),
+        "adapters of attention, on and off": lambda: adapters(ALONE),
     }
     return study.rows("cures", makers)
 
@@ -175,8 +176,9 @@ def by_amount(study, seeds):
 
 
 def by_place(study, seeds):
-    """The default recipe in each place (equaliser, adapters, as many mixtures and epochs as in chapter 2), tested in
-    each place and at home: `source` with adapters left on, the equaliser off. With both off it is the starter there.
+    """The default recipe in each place (equaliser, adapters, as many mixtures and epochs as in chapter 2), and the same
+    with adapters beside the attention alone; tested in each place and at home: `source` with adapters left on, the
+    equaliser off. With both off it is the starter there.
     """
     tests = {place: study.data(place, "Test", 50) for place in PLACES} | {"source": study.data("source", "Test", 50)}
 
@@ -185,14 +187,18 @@ def by_place(study, seeds):
         row = {"trained_in": place, "system": system, **found.groupby("domain")["si_sdri"].mean().to_dict()}
         return row, found.loc[found["domain"] == place, "si_sdri"].to_numpy()
 
-    def trained(place):
-        before, after, _ = study.run(RECIPE, place, seed=seeds[0], **MAIN)
-        (plain, first), (row, last) = tested(before, place, "equaliser"), tested(after, place, "fine-tuned")
+    def trained(place, recipe, system):
+        before, after, _ = study.run(recipe, place, seed=seeds[0], **MAIN)
+        (plain, first), (row, last) = tested(before, place, "equaliser"), tested(after, place, system)
         beyond = (last - first)[~pd.isna(first)]
-        return [plain, {**row, **dict(zip(("beyond", "low", "high"), bootstrap_interval(beyond)))}]
+        row |= dict(zip(("beyond", "low", "high"), bootstrap_interval(beyond)))
+        return [plain, row] if recipe == RECIPE else row
 
     makers = {"starter": lambda: tested(study.start, "", "starter")[0]}
-    return study.rows("matrix", {**makers, **{place: (lambda p=place: trained(p)) for place in PLACES}})
+    for place in PLACES:
+        makers[place] = lambda p=place: trained(p, RECIPE, "fine-tuned")
+        makers[f"{place}, attention alone"] = lambda p=place: trained(p, ALONE, "attention alone")
+    return study.rows("matrix", makers)
 
 
 def by_noise(study, seeds):
@@ -221,20 +227,24 @@ def by_noise(study, seeds):
 
 
 def by_seed(study, seeds):
-    """Chapter 2's recipe in the office, once a seed, on Test mixtures of a seed of their own, which no other part
-    scores: the mean of each system and metric, and its paired differences to starter and equaliser with intervals over
-    mixtures and over people. *mean of seeds*: each mixture with its mean over them.
+    """Chapter 2's recipe in the office, once a seed, and the same with adapters beside the attention alone, on Test
+    mixtures of a seed of their own, which no other part scores: the mean of each system and metric, and its paired
+    differences to starter and equaliser with intervals over mixtures and over people. *mean of seeds*: each mixture
+    with its mean over them.
     """
     told = dict(seed=UNHEARD, train=0, val=0, test=study.counts["test"], place="office", absent_share=0.2)
     mixtures.build(study.table, study.out / "data/office_unheard", progress=False, **told)
     test, facts = scores.open_test(study.out / "data/office_unheard")
-    systems = {"starter": study.start, "equaliser": study.equaliser(amount=MAIN["amount"])}
-    systems |= {f"seed {seed}": study.run(RECIPE, seed=seed, **MAIN)[1] for seed in seeds}
+    systems, metrics = {"starter": study.start}, ["si_sdri", "pesq", "estoi"]
+    systems["equaliser"] = study.equaliser(amount=MAIN["amount"])
+    recipes = {"": RECIPE, "attention alone, ": ALONE}
+    for name, recipe in recipes.items():
+        systems |= {f"{name}seed {seed}": study.run(recipe, seed=seed, **MAIN)[1] for seed in seeds}
     made = {name: scores.extract_all(model, test, progress=False) for name, model in systems.items()}
     table = scores.evaluate(made, test, ("si_sdr", "pesq", "estoi"), facts=facts, progress=False)
-    tuned, metrics = table[table["system"].str.startswith("seed ")], ["si_sdri", "pesq", "estoi"]
-    mean = tuned.groupby(["index", "speaker"], as_index=False)[metrics].mean().assign(system="mean of seeds")
-    table = pd.concat([table, mean], ignore_index=True)
+    for name in recipes:
+        tuned = table[table["system"].str.match(rf"{name}seed \d")].groupby(["index", "speaker"], as_index=False)
+        table = pd.concat([table, tuned[metrics].mean().assign(system=f"{name}mean of seeds")], ignore_index=True)
     pairs = [(name, other) for name in table["system"].unique()[2:] for other in ("starter", "equaliser")]
     rows = scores.paired(table, [("equaliser", "starter"), *pairs], metrics)
     means = table.groupby("system", sort=False)[metrics].mean().stack().rename("mean").rename_axis(["system", "metric"])

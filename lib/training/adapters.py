@@ -12,8 +12,10 @@ from torch import nn
 
 from lib.training import freezing
 
-# every projection of attention; beside those of the feed-forward layers too, a babbling café was lost on Val people
-TARGETS = r".*\.self_attn\.linear_(q|k|v|out)"
+BESIDE = {  # the projections that adapters stand beside: of attention alone, or of the feed-forward layers too
+    "attn": r".*\.self_attn\.linear_(q|k|v|out)",
+    "all": r".*\.(self_attn\.linear_(q|k|v|out)|feed_forward(_macaron)?\.w_[12])",
+}
 
 
 def open_all(model):
@@ -46,21 +48,34 @@ def open_norms_and_biases(model):
     return freezing.freeze_groups(model, {"norms": norms, "biases": biases}, ["norms", "biases"])
 
 
-def add_adapters(model, rank=8, alpha=None):
-    """Freeze `model` and put a low-rank product beside each projection of the attention; those alone train.
+def add_adapters(model, rank=8, alpha=None, beside="all"):
+    """Freeze `model` and put a low-rank product beside projections of its Conformer blocks; those products alone train.
 
-    rank: of the products; alpha / rank scales them (default 2). The model gains parameters until `merge_adapters` folds
-    them in. Saved with them, `from_pretrained` folds them in, or leaves them away with `adapters=None`.
+    rank: of the products; alpha / rank scales them (default 2). beside: which projections, a key of `BESIDE`. The model
+    gains parameters until `merge_adapters` folds them in. Saved with them, `from_pretrained` folds them in, or leaves
+    them away with `adapters=None`. A rank or a key that is none, or a model that has adapters, is
+    a `FreezeError`.
     """
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise freezing.FreezeError(f"the rank of adapters must be a whole number from 1 on, got {rank!r}")
+    if beside not in BESIDE:
+        raise freezing.FreezeError(f"adapters can stand beside {' or '.join(map(repr, BESIDE))}, got {beside!r}")
+    if model.config.adapters is not None:
+        raise freezing.FreezeError("the model has adapters already; fold them in first: `merge_adapters(model)`")
     from peft import LoraConfig, inject_adapter_in_model
 
     alpha = 2 * rank if alpha is None else alpha
     model.config.adapters = alpha / rank
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS, lora_dropout=0.0), model)
+    inject_adapter_in_model(
+        LoraConfig(r=rank, lora_alpha=alpha, target_modules=BESIDE[beside], lora_dropout=0.0), model
+    )
     added = [part for name, part in model.named_modules() if re.search(r"lora_[AB]$", name)]
     return freezing.freeze_groups(model, {"adapters": added}, ["adapters"])
+
+
+def add_adapters_to_attention(model):
+    """`add_adapters` beside the attention alone: half as many numbers, which forget less where they stay on."""
+    return add_adapters(model, beside="attn")
 
 
 def merge_adapters(model):

@@ -23,6 +23,7 @@ STRATEGIES = {  # rates found on Val of the place "office" (results/README.md ha
     "last 2 full + speaker layer": Strategy(dict(depth=2, open_spk_ffn=1), 5e-4),
     "norms and biases": Strategy("open_norms_and_biases", 2e-3),
     "adapters of rank 8": Strategy("add_adapters", 1e-3),
+    "adapters of rank 8, attention alone": Strategy("add_adapters_to_attention", 1e-3),
     "all but the speaker encoder": Strategy("open_all_but_speaker", 5e-4),
     "everything": Strategy("open_all", 2e-4),
     "everything, lower rates for earlier layers": Strategy("open_with_falling_rates", 5e-4),
@@ -31,13 +32,15 @@ STRATEGIES = {  # rates found on Val of the place "office" (results/README.md ha
 
 def freeze_as(model, strategy):
     """Apply a strategy to a `ConVoiFilter`: one of `STRATEGIES` by name, or a dict of arguments of `freeze`, or
-    `dict(adapters=rank)`.
+    `dict(adapters=rank, beside="all")` (see `adapters.add_adapters`).
 
     Returns the same table as `freeze`; an unknown name is a `FreezeError`.
     """
     if isinstance(strategy, dict):
-        rank = strategy.get("adapters")
-        return freeze(model, **strategy) if rank is None else adapters.add_adapters(model, rank)
+        if "adapters" not in strategy:
+            return freeze(model, **strategy)
+        told = dict(strategy)
+        return adapters.add_adapters(model, told.pop("adapters"), **told)
     if strategy not in STRATEGIES:
         raise FreezeError(f"unknown strategy {strategy!r}; known are: {', '.join(STRATEGIES)}")
     opens = STRATEGIES[strategy].opens

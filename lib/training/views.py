@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 from lib.plots import COLOURS, DPI
 
@@ -75,16 +76,19 @@ def matrix(table):
     table `matrix` of `lib.pretraining.place_study`.
     """
     starter = table[table["system"] == "starter"].iloc[0]
-    tuned = table[table["system"] == "fine-tuned"].set_index("trained_in")
-    columns = [*tuned.index, "source"]
+    tuned = table[~table["system"].isin(["starter", "equaliser"])]
+    places = list(dict.fromkeys(tuned["trained_in"]))
+    labels = [p if s == "fine-tuned" else f"{p}, {s}" for p, s in zip(tuned["trained_in"], tuned["system"])]
+    tuned = tuned.set_index(pd.Index(labels))
+    columns = [*places, "source"]
     change = tuned[columns] - starter[columns].astype(float)
-    figure, axis = plt.subplots(figsize=(6.4, 3.2), dpi=DPI, layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.4, 1.2 + 0.5 * len(tuned)), dpi=DPI, layout="constrained")
     most = change.abs().max().max()
     image = axis.imshow(change.to_numpy(), cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     for (row, column), value in np.ndenumerate(change.to_numpy()):
         dark = abs(value) > 0.6 * most
         axis.text(column, row, f"{value:+.1f}", ha="center", va="center", color="white" if dark else "black")
-    names = [*tuned.index, "home, left on"]
+    names = [*places, "home, left on"]
     axis.set_xticks(range(len(columns)), [f"{n}\n(starter {starter[c]:.1f})" for n, c in zip(names, columns)])
     axis.set_yticks(range(len(tuned)), tuned.index)
     axis.set(xlabel="heard in", ylabel="fine-tuned in")

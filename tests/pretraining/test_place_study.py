@@ -18,7 +18,7 @@ COLUMNS = {
     "amounts": {"strategy", "mixtures", "equaliser", "test", "source", "beyond", "low", "high", "epochs"},
     "matrix": {"trained_in", "system", "office", "phone", "source", "beyond", "low", "high"},
 }
-ROWS = {"losses": 4, "shares": 4, "cures": 7, "amounts": 4, "matrix": 5}
+ROWS = {"losses": 4, "shares": 4, "cures": 9, "amounts": 4, "matrix": 7}
 
 
 def noise(count, seed):
@@ -83,10 +83,11 @@ def check_picture(part, table):
     """The picture says what the table says."""
     axis = getattr(views, part)(table).axes[0]
     if part == "matrix":
-        assert len(axis.texts) == 2 * 3 and [tick.get_text() for tick in axis.get_yticklabels()] == ["office", "phone"]
+        rows = ["office", "office, attention alone", "phone", "phone, attention alone"]
+        assert len(axis.texts) == 4 * 3 and [tick.get_text() for tick in axis.get_yticklabels()] == rows
     else:
         names = [text.get_text() for text in axis.get_legend().get_texts()]
-        assert names[0] in ("equaliser", place_runs.RECIPE) and len(names) == {"cures": 4, "amounts": 3}[part]
+        assert names[0] in ("equaliser", place_runs.RECIPE) and len(names) == {"cures": 5, "amounts": 3}[part]
 
 
 def test_the_level_counts_beside_the_loss(small, tmp_path):
@@ -122,8 +123,11 @@ def test_the_seeds_stand_beside_starter_and_equaliser_with_their_mean(small, mon
     pd.testing.assert_frame_equal(table, pd.read_csv(small.out / "seeds.csv"), atol=1e-4)
     ((folder, seed),) = built
     assert folder.name == "office_unheard" and seed not in (0, place_runs.SEED)
-    assert list(table["system"].unique()) == ["starter", "equaliser", "seed 0", "seed 1", "mean of seeds"]
+    own = ["seed 0", "seed 1", "attention alone, seed 0", "attention alone, seed 1"]
+    means = ["mean of seeds", "attention alone, mean of seeds"]
+    assert list(table["system"].unique()) == ["starter", "equaliser", *own, *means]
     gains = table[table["metric"] == "si_sdri"].set_index(["system", "against"])["effect"].drop("starter")
-    both = gains["seed 0", "equaliser"] + gains["seed 1", "equaliser"]
-    assert gains["mean of seeds", "equaliser"] == pytest.approx(both / 2)
+    for name in ("", "attention alone, "):
+        both = gains[f"{name}seed 0", "equaliser"] + gains[f"{name}seed 1", "equaliser"]
+        assert gains[f"{name}mean of seeds", "equaliser"] == pytest.approx(both / 2)
     assert {"people_low", "people_high", "mean"} <= set(table.columns)

@@ -49,17 +49,21 @@ def steps(model, batch, count=2):
     return model.eval()
 
 
-def test_fresh_adapters_change_nothing_and_count_as_expected(tiny, batch):
+@pytest.mark.parametrize("beside", adapters.BESIDE)
+def test_fresh_adapters_change_nothing_and_count_as_expected(tiny, batch, beside):
     before = copy.deepcopy(tiny).eval()(**batch).est
-    table = adapters.add_adapters(tiny, rank=4)
-    assert torch.equal(tiny.eval()(**batch).est, before)
+    table = adapters.add_adapters(tiny, rank=4, beside=beside)
+    torch.testing.assert_close(tiny.eval()(**batch).est, before, rtol=1e-5, atol=1e-5)
     per_block = 4 * 4 * (32 + 32)  # four projections of attention
+    if beside == "all":
+        per_block += 2 * 2 * 4 * (32 + 48)  # two of each of two feed-forwards
     assert table.attrs["trainable"] == 2 * per_block
 
 
-def test_only_adapters_move_and_merging_keeps_the_estimate_and_the_usual_names(tiny, batch):
+@pytest.mark.parametrize("beside", adapters.BESIDE)
+def test_only_adapters_move_and_merging_keeps_the_estimate_and_the_usual_names(tiny, batch, beside):
     usual = {name: tensor.clone() for name, tensor in tiny.state_dict().items()}
-    adapters.add_adapters(tiny)
+    adapters.add_adapters(tiny, beside=beside)
     steps(tiny, batch)
     assert all(
         torch.equal(tensor, usual[name.replace(".base_layer", "")])
@@ -71,12 +75,8 @@ def test_only_adapters_move_and_merging_keeps_the_estimate_and_the_usual_names(t
     assert set(tiny.state_dict()) == set(usual)
     torch.testing.assert_close(tiny(**batch).est, adapted, rtol=1e-3, atol=1e-5)
     moved = {name for name, tensor in tiny.state_dict().items() if not torch.equal(tensor, usual[name])}
-    assert moved == {
-        name
-        for name in usual
-        if name.endswith("weight")
-        and any(f".{part}." in name for part in ("linear_q", "linear_k", "linear_v", "linear_out"))
-    }
+    parts = ["linear_q", "linear_k", "linear_v", "linear_out", *["w_1", "w_2"] * (beside == "all")]
+    assert moved == {name for name in usual if name.endswith("weight") and any(f".{part}." in name for part in parts)}
 
 
 def test_merged_model_saves_and_loads_as_any_other(tiny, batch, tmp_path):
@@ -119,11 +119,17 @@ def test_every_strategy_can_be_told_part_by_part_and_drawn(tiny, name):
 
 
 def test_a_strategy_may_be_a_rank(tiny):
+    alone = strategies.freeze_as(copy.deepcopy(tiny), dict(adapters=2, beside="attn"))
     table = strategies.freeze_as(tiny, dict(adapters=2))
+    assert alone.attrs["trainable"] < table.attrs["trainable"]
     assert 0 < table.attrs["trainable"] < 0.1 * table.attrs["parameters"]
     for rank in (0, 2.0, True):
         with pytest.raises(FreezeError, match="a whole number from 1 on"):
             strategies.freeze_as(tiny, dict(adapters=rank))
+    with pytest.raises(FreezeError, match="beside 'attn' or 'all', got 'heads'"):
+        strategies.freeze_as(tiny, dict(adapters=2, beside="heads"))
+    with pytest.raises(FreezeError, match="has adapters already"):
+        strategies.freeze_as(tiny, dict(adapters=2))
 
 
 def test_norms_and_biases_are_all_that_trains(tiny, batch):
