@@ -118,3 +118,15 @@ def _pair(rows, first, second, opening):
         f"{opening}: **{first}** trains {a['trainable']:,} parameters and reaches {a['test_si_sdri']:.2f} dB on Test,"
         f" **{second}** {b['trainable']:,} and {b['test_si_sdri']:.2f} dB."
     ]
+
+
+def seeds(table):
+    """The table `seeds` of `lib.pretraining.place_study`, a row a system: mean SI-SDRi (dB), PESQ and ESTOI, and the
+    mean paired difference of SI-SDRi to the equaliser with its 95 % interval over people.
+    """
+    means = table.drop_duplicates(["system", "metric"]).pivot(index="system", columns="metric", values="mean")
+    rows = means.loc[table["system"].unique(), ["si_sdri", "pesq", "estoi"]]
+    beyond = table.query("metric == 'si_sdri' and against == 'equaliser'").set_index("system")
+    rows["beyond"] = beyond["effect"]
+    rows["over people"] = beyond.agg(lambda row: f"{row['people_low']:.2f} to {row['people_high']:.2f}", axis=1)
+    return rows.fillna({"over people": ""}).reset_index()

@@ -8,7 +8,7 @@ from lib import runs
 from lib.losses import level_deviation
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.pretraining import place_runs, place_study
-from lib.training import views
+from lib.training import tables, views
 from lib.training.fit import fit, pad
 
 COLUMNS = {
@@ -131,3 +131,7 @@ def test_the_seeds_stand_beside_starter_and_equaliser_with_their_mean(small, mon
         both = gains[f"{name}seed 0", "equaliser"] + gains[f"{name}seed 1", "equaliser"]
         assert gains[f"{name}mean of seeds", "equaliser"] == pytest.approx(both / 2)
     assert {"people_low", "people_high", "mean"} <= set(table.columns)
+    shown = tables.seeds(table).set_index("system")
+    assert list(shown.index) == list(table["system"].unique())
+    assert shown.loc["seed 1", "beyond"] == pytest.approx(gains["seed 1", "equaliser"])
+    assert " to " in shown.loc["mean of seeds", "over people"] and shown.loc["equaliser", "over people"] == ""
