@@ -26,7 +26,7 @@ FEW = 6  # songs to train on where remixing is compared
 CHECKED = 6  # excerpts of each song to validate on, with --mixes
 RECIPE = dict(epochs=40, batch_size=32, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
 
-SMALL = dict(channels=(8, 16, 24, 24), hidden=56, layers=2)
+SMALL = dict(channels=(8, 16, 16, 16), hidden=48, layers=2)
 TRAININGS = {"remixed": True, "as they were": False}
 
 
@@ -181,7 +181,7 @@ def main(arguments=None):
     parser.add_argument("--no-remix", action="store_true", help="train on the songs' own mixtures")
     parser.add_argument("--mixes", action="store_true", help="mixtures with levels, effects and recorded music drawn")
     parser.add_argument("--mask", default="magnitude", help="magnitude, or complex: it turns the phase as well")
-    parser.add_argument("--small", action="store_true", help="a model of a third of the size, as that for drums is")
+    parser.add_argument("--small", action="store_true", help="a model of a fifth of the size")
     parser.add_argument("--start", default="", help="a model to go on from (fine-tuning)")
     parser.add_argument("--open", nargs="+", default=None, help="groups that train: encoder bottleneck decoder")
     parser.add_argument("--seed", type=int, default=0)
