@@ -181,7 +181,7 @@ def main(arguments=None):
     parser.add_argument("--no-remix", action="store_true", help="train on the songs' own mixtures")
     parser.add_argument("--mixes", action="store_true", help="mixtures with levels, effects and recorded music drawn")
     parser.add_argument("--mask", default="magnitude", help="magnitude, or complex: it turns the phase as well")
-    parser.add_argument("--small", action="store_true", help="a model of a fifth of the size")
+    parser.add_argument("--small", action="store_true", help="a fifth of the size, as pretrained/drums is")
     parser.add_argument("--start", default="", help="a model to go on from (fine-tuning)")
     parser.add_argument("--open", nargs="+", default=None, help="groups that train: encoder bottleneck decoder")
     parser.add_argument("--seed", type=int, default=0)
