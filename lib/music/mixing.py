@@ -2,7 +2,8 @@
 
 Beside what a remix does, an example has its target at a drawn level re the rest, a faster or slower tape, an equaliser
 on each stem, distortion, more than one song on top of each other, recorded music (`lib.music.backing`), at times a
-second target, and at times none at all.
+second target, and at times none at all. Some keep a song's own accompaniment under its target: there a voice sings the
+notes that the instruments play, which is the hardest case and that of every real song.
 """
 
 import numpy as np
@@ -13,7 +14,8 @@ from lib.music import effects
 from lib.music.remixing import Remixes
 
 LEVEL_DB = {"vocals": (-10.0, 3.0), "drums": (-12.0, 2.0), "bass": (-14.0, 0.0), "other": (-8.0, 4.0)}  # re the rest
-TOGETHER = 0.3  # share of examples with a song's own accompaniment, in time and in key
+OWN = 0.3  # share of examples with the target's own accompaniment, in time and in key with it
+TOGETHER = 0.15  # ... with all the accompaniment of one other song
 SECOND = 0.15  # ... with a second target, as a choir or a duet has
 NONE = 0.05  # ... without a target
 RECORDED = 0.35  # ... with recorded music in the rest
@@ -35,23 +37,26 @@ class Mixes(Remixes):
         """One example."""
         speed = float(rng.uniform(*SPEED)) if rng.random() < 0.5 else 1.0
         self.reading = self.seconds * speed
-        target = self._stem(rng, self.target, range(len(self.songs)))
+        place = self._place(rng) if rng.random() < OWN else None
+        target = self._stem(rng, self.target, range(len(self.songs))) if place is None else self._at(place, self.target)
         if rng.random() < SECOND:
             target = target + 0.6 * self._stem(rng, self.target, range(len(self.songs)))
-        rest = self._rest(rng)
+        rest = self._rest(rng, place)
         target, rest = (_tape(wave, int(self.seconds * self.sr)) for wave in (target, rest))
         if rng.random() < 0.3:
             rest = effects.compress(rest, self.sr, rng.uniform(-20, -8), rng.uniform(1.5, 6))
         target = np.zeros_like(target) if rng.random() < NONE else self._levelled(rng, target, rest)
         return self._finished(rng, target, rest)
 
-    def _rest(self, rng):
-        """The accompaniment `(samples,)`: of one song, of several, recorded, or all of these."""
+    def _rest(self, rng, place=None):
+        """The accompaniment `(samples,)`: of one song, of several, recorded, or all of these. place: where one song's
+        own is taken; None: drawn.
+        """
         recorded = self.backing and rng.random() < RECORDED
-        if rng.random() < TOGETHER:
-            k = int(rng.integers(len(self.songs)))
-            where = dict(start=self._start(rng, self.lengths[k]), seconds=self.reading, sr=self.sr)
-            parts = [self.songs[k].read_part(part, self.target, **where) for part in self.songs[k].parts(self.target)]
+        if place is None and rng.random() < TOGETHER / (1 - OWN):
+            place = self._place(rng)
+        if place is not None:
+            parts = [self._at(place, part) for part in self.songs[place[0]].parts(self.target)]
             parts = [self._shaped(rng, wave, "together") for wave in parts]
         else:
             left_out = rng.random() < 0.5 and recorded  # recorded music has drums and bass of its own
@@ -63,6 +68,17 @@ class Mixes(Remixes):
             wave = audio.set_level(self._recorded(rng), -20.0)
             parts.append(self._shaped(rng, wave * np.float32(10 ** (rng.uniform(-6, 4) / 20)), "recorded"))
         return sum(parts)
+
+    def _place(self, rng):
+        """(number of a song, s) of an excerpt."""
+        k = int(rng.integers(len(self.songs)))
+        return k, self._start(rng, self.lengths[k])
+
+    def _at(self, place, part):
+        k, start = place
+        where = dict(start=start, seconds=self.reading, sr=self.sr)
+        song = self.songs[k]
+        return song.read(part, **where) if part == self.target else song.read_part(part, self.target, **where)
 
     def _recorded(self, rng):
         k = int(rng.integers(len(self.backing)))

@@ -20,7 +20,7 @@ CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 LOSSES = ("magnitude", "spectrum", "compressed", "snr", "both")
 MASKS = ("magnitude", "complex")
 COMPRESSION = 0.5  # power of the magnitudes in the loss "compressed"
-SNR_SHARE = 0.02  # weight of a dB of SNR beside the L1 in the loss "both"
+SNR_SHARE = 0.05  # weight of a dB of SNR beside the L1 in the loss "both": both then pull about equally
 
 
 class CRNNConfig(PretrainedConfig):

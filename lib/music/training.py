@@ -23,9 +23,10 @@ from lib.training.fit import fit
 SONGS = dict(train=99, validation=8, test=12, seconds=40.0, variants=1)  # every score
 FONTS = ["", "fluid"]  # what plays the songs to train on, in turn, with --mixes
 FEW = 6  # songs to train on where remixing is compared
+CHECKED = 6  # excerpts of each song to validate on, with --mixes
 RECIPE = dict(epochs=40, batch_size=32, learning_rate=2e-3, optimizer="Adam", weight_decay=1e-5, patience=15)
 
-SMALL = dict(channels=(8, 16, 24, 24), hidden=56, layers=2)
+SMALL = dict(channels=(8, 16, 16, 16), hidden=48, layers=2)
 TRAININGS = {"remixed": True, "as they were": False}
 
 
@@ -40,13 +41,15 @@ def train(
     heard=None,
     open_groups=None,
     backing=None,
+    each=2,
     **settings,
 ):
     """Train `model` on the split train of `songs` and choose by validation; the history of `lib.training.fit`.
 
     items: excerpts of `seconds` an epoch. open_groups: which of encoder, bottleneck, decoder train; default all.
-    backing: None for plain remixes; a list, which may be empty, of accompaniments for `mixing.Mixes`. Adam with weight
-    decay 1e-5 and early stopping with patience 15 unless `settings` say otherwise.
+    backing: None for plain remixes; a list, which may be empty, of accompaniments for `mixing.Mixes`. each: excerpts of
+    a song to validate on. Adam with weight decay 1e-5 and early stopping with patience 15 unless `settings` say
+    otherwise.
     """
     target, sr = model.config.target, model.config.sample_rate
     parts = {split: [song for song in songs if song.split == split] for split in ("train", "validation")}
@@ -55,7 +58,7 @@ def train(
     plain = backing is None
     kind = remixing.Remixes if plain else functools.partial(mixing.Mixes, backing=backing)
     data = kind(parts["train"], target, items, seconds, remix=remix, sr=sr, heard=heard)
-    val = remixing.Excerpts(parts["validation"], target, max(seconds, 4.0), sr=sr)
+    val = remixing.Excerpts(parts["validation"], target, max(seconds, 4.0), each, sr=sr)
     notes = {
         "model": model.config.to_diff_dict(),
         "songs": {split: len(own) for split, own in parts.items()},
@@ -167,6 +170,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description="Train a CRNN on songs in stems.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--songs", default="", help="a folder of songs in stems; default: rendered ones")
+    parser.add_argument("--variants", type=int, default=1, help="how often each score to train on is rendered")
     parser.add_argument("--target", default="vocals")
     parser.add_argument("--loss", default="spectrum")
     parser.add_argument("--epochs", type=int, default=RECIPE["epochs"])
@@ -177,7 +181,7 @@ def main(arguments=None):
     parser.add_argument("--no-remix", action="store_true", help="train on the songs' own mixtures")
     parser.add_argument("--mixes", action="store_true", help="mixtures with levels, effects and recorded music drawn")
     parser.add_argument("--mask", default="magnitude", help="magnitude, or complex: it turns the phase as well")
-    parser.add_argument("--small", action="store_true", help="a model of a third of the size, as that for drums is")
+    parser.add_argument("--small", action="store_true", help="a fifth of the size, as pretrained/drums is")
     parser.add_argument("--start", default="", help="a model to go on from (fine-tuning)")
     parser.add_argument("--open", nargs="+", default=None, help="groups that train: encoder bottleneck decoder")
     parser.add_argument("--seed", type=int, default=0)
@@ -195,7 +199,7 @@ def main(arguments=None):
     from lib.music import backing, checks, layouts, midi_songs
 
     wanted = {**SONGS, "train": FEW} if options.score or options.remixing else SONGS
-    wanted = {**wanted, "font": FONTS} if options.mixes else wanted
+    wanted = {**wanted, "font": FONTS, "variants": options.variants} if options.mixes else wanted
     root = options.songs or midi_songs.rendered(splits.split_by_speaker(voices.load("debian")), **wanted)
     songs, silent = checks.heard(layouts.open_songs(root, options.target), options.target)
     if silent:
@@ -234,6 +238,7 @@ def main(arguments=None):
             resume=True,
             open_groups=options.open,
             backing=backing.load() if options.mixes else None,
+            each=CHECKED if options.mixes else 2,
             epochs=options.epochs,
             batch_size=options.batch_size,
             learning_rate=options.learning_rate,

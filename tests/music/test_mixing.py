@@ -40,6 +40,17 @@ def test_a_mixture_is_its_target_and_a_rest_at_a_drawn_level(songs):
     assert np.array_equal(*waves)
 
 
+def test_a_target_over_its_own_accompaniment_is_in_time_with_it(songs, monkeypatch):
+    for name, value in dict(OWN=1.0, SECOND=0.0, STACKED=0.0, NONE=0.0).items():
+        monkeypatch.setattr(mixing, name, value)
+    places, data = [], mixing.Mixes(songs, "drums", 8, 1.0)
+    found = data._at
+    monkeypatch.setattr(data, "_at", lambda place, part: (places.append((place, part)), found(place, part))[1])
+    data[0]
+    assert len({place for place, _ in places}) == 1  # one song and one offset for all stems
+    assert sorted(part for _, part in places) == sorted({"drums", *songs[places[0][0][0]].parts("drums")})
+
+
 def test_a_tape_at_another_speed_lasts_as_long_as_asked():
     tone = np.sin(2 * np.pi * 220 * np.arange(SR) / SR).astype(np.float32)
     fast = mixing._tape(tone, SR // 2)
