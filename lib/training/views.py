@@ -82,7 +82,7 @@ def matrix(table):
     tuned = tuned.set_index(pd.Index(labels))
     columns = [*places, "source"]
     change = tuned[columns] - starter[columns].astype(float)
-    figure, axis = plt.subplots(figsize=(6.4, 1.2 + 0.5 * len(tuned)), dpi=DPI, layout="constrained")
+    figure, axis = plt.subplots(figsize=(8.4, 1.2 + 0.4 * len(tuned)), dpi=DPI, layout="constrained")
     most = change.abs().max().max()
     image = axis.imshow(change.to_numpy(), cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     for (row, column), value in np.ndenumerate(change.to_numpy()):
