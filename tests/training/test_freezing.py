@@ -93,8 +93,9 @@ def one_step(model, batch):
     return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
-@pytest.mark.parametrize(
-    "strategy", [name for name in STRATEGIES if name not in ("last 2 full", "last 1 full", "adapters of rank 8")]
+@pytest.mark.parametrize(  # of fresh adapters half have no gradient (test_adapters.py has them)
+    "strategy",
+    [name for name in STRATEGIES if name not in ("last 2 full", "last 1 full") and not name.startswith("adapters")],
 )
 def test_one_step_changes_what_is_open_and_nothing_else(tiny, batch, strategy):
     freeze_as(tiny, strategy)
