@@ -1,4 +1,4 @@
-"""One stage of pretraining through transformers' Trainer: by steps, or by the clock, for a machine that is lent by the
+"""One stage of pretraining through transformers' Trainer: by steps, or by the clock, for a machine that is rented by the
 minute.
 """
 
