@@ -1,5 +1,5 @@
-"""One stage of pretraining through transformers' Trainer: by steps, or by the clock, for a machine that is rented by the
-minute.
+"""One stage of pretraining through transformers' Trainer: by steps, or by the clock, for a machine that is rented by
+the minute.
 """
 
 import json
