@@ -11,7 +11,6 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-import lib  # noqa: F401  (before transformers' Trainer: makes torchaudio importable)
 from lib.pretraining.batches import MixtureBatches
 from lib.pretraining.muon import Muon
 from lib.training.settings import pick_precision
@@ -24,7 +23,7 @@ class ByTheClock(TrainerCallback, ExportableState):
     """Sets the learning rate before each step by the share of `seconds` that is over, and stops where all are.
 
     seconds: of all training, compiling among them, counted from when this is made. learning_rate: at its highest. A
-    run that goes on from a checkpoint has `seconds` anew and takes up the share where the checkpoint left it.
+    run that goes on from a checkpoint has the `seconds` of the first anew, and takes up the share where that left it.
     """
 
     def __init__(self, seconds, learning_rate):

@@ -140,6 +140,8 @@ def main(arguments=None):
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.minutes and int(os.environ.get("WORLD_SIZE", 1)) > 1:  # whose clocks differ
+        parser.error("--minutes is for one process; give several processes --steps")
     import pandas as pd
 
     from lib.data import voices as sources

@@ -3,6 +3,7 @@ told to.
 """
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -141,6 +142,20 @@ def test_by_the_clock_the_rate_rises_and_falls_to_its_end(small, monkeypatch):
     assert (small[0] / f"out/extract/checkpoint-{len(rates)}").is_dir()
     logged = {row["step"]: row["learning_rate"] for row in history if "learning_rate" in row}
     assert all(logged[n] == pytest.approx(rates[n - 1], abs=2e-5) for n in logged if n > stage.FIRST)
+    kept = sorted((small[0] / "out/extract").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    shutil.rmtree(kept[-1])  # broken off before its end: it goes on where the rate was
+    first, done = list(rates), int(kept[-2].name.split("-")[1])
+    rates.clear()
+    run(small[0], 10**4, "--minutes", "2", "--learning-rate", "1e-3", "--every", "10")
+    assert rates[: stage.FIRST] == [1e-6] * stage.FIRST
+    assert max(rates) == pytest.approx(first[done - 1], rel=0.1) and rates[-1] == pytest.approx(1e-5, abs=5e-6)
+
+
+def test_several_processes_have_no_common_clock(small, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        run(small[0], 2, "--minutes", "1")
+    assert "--minutes is for one process" in capsys.readouterr().err and not (small[0] / "out").exists()
 
 
 def test_it_hears_whom_it_is_told_to_and_nobody_held_out(small):
