@@ -121,7 +121,7 @@ def speak(rng, style, voices):
     for name in dict.fromkeys(turn.speaker for turn in turns):
         speed = rng.uniform(*style.speed) if style.speed != (1.0, 1.0) else 1.0
         tract = rng.uniform(*style.tract) if style.tract != (1.0, 1.0) else 1.0
-        part, stock = np.zeros(samples, np.float32), _stock(rng, voices, name, speed, tract)
+        part, stock = np.zeros(samples, np.float32), recordings_of(rng, voices, name, speed, tract)
         for turn in (turn for turn in turns if turn.speaker == name):
             first, last = round(turn.start * SR), round(turn.end * SR)
             part[first:last] = _utter(rng, stock, last - first)
@@ -129,7 +129,7 @@ def speak(rng, style, voices):
     return turns, parts
 
 
-def _stock(rng, voices, name, speed=1.0, tract=1.0):
+def recordings_of(rng, voices, name, speed=1.0, tract=1.0):
     """A person's recordings without end, in a random order that begins anew when all are used."""
     while True:
         for place in rng.permutation(len(voices.paths[name])):
@@ -203,19 +203,20 @@ def _bursts(rng, samples):
 # --- on disk
 
 
-def build(table, root, style=MEETING, counts=None, seed=0, overwrite=False, progress=True):
+def build(table, root, style=MEETING, counts=None, seed=0, overwrite=False, progress=True, draw=None, place=""):
     """Write conversations into `root` in pyannote.database's form (see `lib.diarization.protocols`); returns the facts
     of each, by set.
 
     table: voices with `split`; train, dev and test are drawn from Train, Val and Test people. counts: set ->
-    conversations. What is there
-    already by the same style, counts, seed and voices is kept; other conversations are an error, unless `overwrite`,
-    and foreign data always.
+    conversations. draw: `(style, voices, seed, split) -> Conversation` in place of `simulate`, and place its name. What
+    is there already by the same style, counts, seed, voices and place is kept; other conversations are an error, unless
+    `overwrite`, and foreign data always.
     """
     from tqdm.auto import tqdm
 
     root, counts = Path(root), counts or {"train": 16, "dev": 6, "test": 10}
     asked = {"style": asdict(style), "counts": counts, "seed": seed, "voices": _fingerprint(table)}
+    asked |= {"place": place} if place else {}
     record = root / "conversations.json"
     if record.is_file():
         there = read_json(record)
@@ -233,11 +234,12 @@ def build(table, root, style=MEETING, counts=None, seed=0, overwrite=False, prog
     write_json(record, {"asked": asked, "facts": None})  # so that an interrupted making is known for what it is
     facts = {}
     with tqdm(total=sum(counts.values()), desc=f"{style.name} conversations", disable=not progress) as bar:
-        for _number, (part, count) in enumerate(counts.items()):
+        for part, count in counts.items():
             voices, facts[part] = Voices(table[table["split"] == SETS[part]]), {}
             for k in range(count):
                 uri = f"{style.name}_{part}_{k:03d}"
-                facts[part][uri] = write(root, part, uri, simulate(style, voices, conversation_seed(seed, part, k)))
+                drawn = style, voices, conversation_seed(seed, part, k)
+                facts[part][uri] = write(root, part, uri, draw(*drawn, SETS[part]) if draw else simulate(*drawn))
                 bar.update()
             write_text(root / f"{part}.txt", "".join(f"{uri}\n" for uri in facts[part]))
     protocols.write_database(root)

@@ -66,6 +66,20 @@ def talk(place, voices, seed=0, split="Test", style=STYLE, snr_db=SNR_DB):
     )
 
 
+def build(place, table, root, style=styles.MEETING, counts=None, seed=0, overwrite=False):
+    """`conversations.build` with all conversations held in `place` (a name, a folder or a `Place`), each set in the
+    seats of its split. The style's own rooms and backgrounds are not used.
+    """
+    place = places.open_place(place)
+
+    def draw(style, voices, seed, split):
+        spoken = talk(place, voices, seed, split, style, snr_db=SNR_DB)
+        turns = [Turn(name, s.start, s.end) for s, _, name in spoken.annotation.itertracks(yield_label=True)]
+        return conversations.Conversation(spoken.wave, turns, spoken.targets, {"seed": seed, "place": place.name})
+
+    return conversations.build(table, root, style, counts, seed, overwrite, draw=draw, place=place.name)
+
+
 def extracted(spoken, annotation, model, seconds=SECONDS):
     """Everybody of `annotation`, with what is cleanest of them in it as the enrollment: person -> (estimate
     `(samples,)`, s of enrollment).

@@ -11,7 +11,7 @@ from pyannote.core import Annotation
 
 from lib import metrics
 from lib.data import places
-from lib.diarization import conversations, in_place, styles
+from lib.diarization import conversations, in_place, protocols, styles
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +77,24 @@ def test_the_thread_becomes_a_talk_of_its_people(tmp_path, monkeypatch):
     wave, turns = in_place.thread_talk("anywhere", table, seconds=6.0)
     assert [(turn.speaker, turn.start) for turn in turns] == [(second, 0.0), (first, 6.5)]
     assert turns[1].end == pytest.approx(9.5) and len(wave) == 16000 * 15
+
+
+def test_a_whole_set_is_held_in_a_place_and_known_by_it(tmp_path):
+    table = make_voices(tmp_path / "voices", train=2, val=2, test=2, recordings=9, seconds=(2.9, 3.1))
+    dry, style = places.open_place("office", rt60=0.0), replace(styles.STUDIO, seconds=8.0, people=(2, 2))
+    asked = dict(style=style, counts={"train": 1, "dev": 1, "test": 1}, seed=3)
+    facts = in_place.build(dry, table, tmp_path / "held", **asked)
+    assert protocols.check(tmp_path / "held") == {"train": 1, "dev": 1, "test": 1}
+    (file,) = protocols.files(tmp_path / "held", "test")
+    assert all(name.startswith("test") for name in file["annotation"].labels())
+    spoken = in_place.talk(
+        dry, conversations.Voices(table[table["split"] == "Test"]), [3, 2, 0], style=style, snr_db=in_place.SNR_DB
+    )
+    assert np.allclose(file["waveform"][0].numpy()[: len(spoken.wave)], spoken.wave, atol=1e-4)
+    before = (tmp_path / "held/test/wav/studio_test_000.wav").stat().st_mtime_ns
+    assert in_place.build(dry, table, tmp_path / "held", **asked) == facts
+    assert (tmp_path / "held/test/wav/studio_test_000.wav").stat().st_mtime_ns == before
+    with pytest.raises(styles.ConversationError, match="other conversations are there already"):
+        in_place.build("meeting", table, tmp_path / "held", **asked)
+    with pytest.raises(styles.ConversationError, match="other conversations are there already"):
+        conversations.build(table, tmp_path / "held", style, asked["counts"], 3)
