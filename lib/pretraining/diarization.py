@@ -1,8 +1,9 @@
-"""Make the starter of chapter 4: a PyanNet trained on studio talk, widened, then on talk of four styles; and its
-pipeline's thresholds.
+"""Make the starter of chapter 4: a PyanNet trained on studio talk, widened, then on talk of four styles, then on much
+of it by many more voices; and its pipeline's thresholds.
 
     python -m lib.pretraining.diarization OUT            # the same command goes on with an interrupted run
     python -m lib.pretraining.diarization OUT --start FOLDER    # the last stage alone, from the model of an earlier run
+    python -m lib.pretraining.diarization OUT --compact FOLDER  # other voices from `lib.pretraining.compact`'s folder
     python -m lib.pretraining.diarization OUT --score pretrained/diarization
     python -m lib.pretraining.diarization OUT --encoders pretrained/diarization
 
@@ -19,31 +20,31 @@ import torch
 from lib import runs
 from lib.data import splits, voices
 from lib.diarization import conversations, models, pipeline, protocols, scores, styles, training
-from lib.pretraining import diarization_encoders
-from lib.runs import write_text
+from lib.pretraining import diarization_encoders, diarization_talk as talk
 
 COUNTS = {"train": 300, "dev": 16, "test": 10}
 STAGES = (
     dict(epochs=12, max_epochs=9, learning_rate=2e-3, seed=0),
     dict(epochs=9, learning_rate=1.5e-3, seed=1),
 )  # half cosines; max_epochs: stopped there
-SPEEDS = ((1.0, 1.0), (0.84, 1.19))  # of the voices in each stage: 49 people are few to learn telling people apart from
-TRACTS = (0.88, 1.14)  # of the voices in the last stage
-MIXED = {  # conversations of a minute in the last stage, style -> (train, dev)
-    styles.MEETING: (40, 6),
-    styles.PHONE: (24, 4),
-    styles.TALK: (24, 4),
-    styles.STUDIO: (16, 4),
-}
-HIDDEN = 96  # of the LSTM in the last stage
-LAST = dict(epochs=6, learning_rate=1.5e-3, seed=2)
+SPEEDS = ((1.0, 1.0), talk.SPEED)  # of the voices in each of these: 49 people are few to learn telling people apart
+MIXED = {styles.MEETING: 40, styles.PHONE: 24, styles.TALK: 24, styles.STUDIO: 16}  # stage 3: conversations to train on
+MANY = {styles.MEETING: 500, styles.PHONE: 350, styles.TALK: 400, styles.STUDIO: 250}  # and stage 4
+HIDDEN = 96  # of the LSTM from stage 3 on
+THIRD = dict(epochs=6, learning_rate=1.5e-3, seed=2)
+LAST = dict(epochs=5, learning_rate=1.5e-3, seed=3)
+FEW_SECONDS = 10.0  # s of recordings a person of stage 4 needs
 COMMON = dict(batch_size=32, optimizer="NAdam", cosine=True, patience=0)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder for data, runs and result")
-    parser.add_argument("--start", help="do not train on studio talk: the folder of a model that has")
+    parser.add_argument("--start", help="the last stage alone, on the model in this folder")
+    parser.add_argument(
+        "--seed", type=int, default=talk.SEED, help="of the last stage's conversations, for others of them"
+    )
+    parser.add_argument("--compact", type=Path, help="a folder of lib.pretraining.compact with the last stage's voices")
     parser.add_argument(
         "--score",
         help="do not train: DER of this folder's model in its pipeline on a real half minute and on conversations of"
@@ -58,75 +59,55 @@ def main(arguments=None):
     if known.score:
         return score(known.score, table, known.out)
     if known.encoders:
-        mixed(table, known.out / "data3")
-        return diarization_encoders.compare(known.encoders, protocols.files(known.out / "data3", "dev"), known.out)
+        return diarization_encoders.compare(known.encoders, more_dev(table, known.out), known.out)
     histories = []
-    model = models.load(known.start) if known.start else studio(table, known.out, histories)
-    root = known.out / "data3"
-    mixed(table, root)
-    model, history = training.fit(
-        widened(model, HIDDEN),
-        root,
-        known.out / "stage3",
-        augmentation=models.augmentation(noise=False, room=False),
-        resume=True,
-        each=say,
-        **COMMON,
-        **LAST,
-    )
-    histories.append(history.assign(stage=3))
+    model = models.load(known.start) if known.start else with_few_voices(table, known.out, histories)
+    root = known.out / "data4"
+    talk.make(pd.concat([table, talk.people(known.compact)]), root, MANY, FEW_SECONDS, known.seed)
+    model, history = stage(4, model, root, known.out, histories, LAST)
     starter = known.out / "starter"
     models.save(model, starter)
     pd.concat(histories).to_csv(starter / "history.csv", index=False, float_format="%.5f")
     threshold = round(float(history.loc[history["DER"].idxmin(), "Threshold"]), 2)
     segmentation = {"min_duration_off": 0.0, "threshold": threshold}
     runs.write_json(starter / "pipeline.json", {**pipeline.UNTUNED, "segmentation": segmentation})
-    best = diarization_encoders.compare(starter, protocols.files(root, "dev"), known.out)
+    best = diarization_encoders.compare(starter, more_dev(table, known.out), known.out)
     parameters = {"segmentation": segmentation, "clustering": best["resemblyzer"]}
     runs.write_json(starter / "pipeline.json", parameters)
-    print(f"{starter}: DER of windows {histories[-1]['DER'].min():.4f}, thresholds {parameters}")
+    print(f"{starter}: DER of windows {history['DER'].min():.4f}, thresholds {parameters}")
 
 
-def studio(table, out, histories):
-    """The two stages on studio talk."""
-    roots = [out / "data", out / "data2"]
-    for root, speed in zip(roots, SPEEDS):
-        conversations.build(table, root, replace(styles.STUDIO, speed=speed), COUNTS, seed=4)
+def more_dev(table, out):
+    """Conversations of Val people to choose thresholds and encoders on, as pyannote's files."""
+    talk.make(table, out / "dev", {}, conversations.LEAST_SECONDS, dev=talk.MORE_DEV)
+    return protocols.files(out / "dev", "dev")
+
+
+def with_few_voices(table, out, histories):
+    """The model after two stages on studio talk and one on four styles, of the Debian voices alone."""
     model = models.new()
-    for number, settings in enumerate(STAGES, start=1):
-        model, history = training.fit(
-            model,
-            roots[number - 1],
-            out / f"stage{number}",
-            resume=True,
-            each=say,
-            augmentation=models.augmentation(noise=False, room=False),
-            **COMMON,
-            **settings,
-        )
-        histories.append(history.assign(stage=number))
-    return model
+    for number, (speed, settings) in enumerate(zip(SPEEDS, STAGES), start=1):
+        root = out / ("data" if number == 1 else "data2")
+        conversations.build(table, root, replace(styles.STUDIO, speed=speed), COUNTS, seed=4)
+        model, _ = stage(number, model, root, out, histories, settings)
+    talk.make(table, out / "data3", MIXED, conversations.LEAST_SECONDS)
+    return stage(3, widened(model, HIDDEN), out / "data3", out, histories, THIRD)[0]
 
 
-def mixed(table, root, seed=14):
-    """Conversations of all styles of `MIXED` in `root`: Train people with changed voices, Val people as they are."""
-    if (root / "database.yml").is_file():
-        return
-    people = {
-        part: conversations.Voices(table[table["split"] == conversations.SETS[part]]) for part in ("train", "dev")
-    }
-    names = {part: [] for part in people}
-    for style, counts in MIXED.items():
-        changed = replace(style, speed=SPEEDS[1], tract=TRACTS)
-        for part, count in zip(people, counts):
-            for k in range(count):
-                drawn = [*conversations.conversation_seed(seed, part, k), len(style.name)]
-                made = conversations.simulate(changed if part == "train" else style, people[part], drawn)
-                names[part].append(f"{style.name}_{part}_{k:03d}")
-                conversations.write(root, part, names[part][-1], made)
-    for part, found in names.items():
-        write_text(root / f"{part}.txt", "".join(f"{uri}\n" for uri in found))
-    protocols.write_database(root)
+def stage(number, model, root, out, histories, settings):
+    """Train on the conversations in `root`, or go on; (model, history), the history also added to `histories`."""
+    model, history = training.fit(
+        model,
+        root,
+        out / f"stage{number}",
+        resume=True,
+        each=say,
+        augmentation=models.augmentation(noise=False, room=False),
+        **COMMON,
+        **settings,
+    )
+    histories.append(history.assign(stage=number))
+    return model, history
 
 
 def widened(model, hidden, seed=0):

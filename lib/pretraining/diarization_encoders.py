@@ -14,8 +14,8 @@ from lib.diarization import models, pipeline, scores
 from lib.diarization.encoders import ENCODERS
 from lib.diarization.second_look import again
 
-THRESHOLDS = (0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4, 0.45, 0.5, 0.55, 0.6)
-SIZES = (3, 6)  # least cluster
+THRESHOLDS = (0.2, 0.24, 0.28, 0.3, 0.32, 0.36, 0.4, 0.45, 0.5)
+SIZES = (8, 12)  # least cluster
 CACHE = "training_cache/embeddings"
 
 
