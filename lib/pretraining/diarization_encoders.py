@@ -14,8 +14,8 @@ from lib.diarization import models, pipeline, scores
 from lib.diarization.encoders import ENCODERS
 from lib.diarization.second_look import again
 
-THRESHOLDS = (0.2, 0.24, 0.28, 0.3, 0.32, 0.36, 0.4, 0.45, 0.5)
-SIZES = (8, 12)  # least cluster
+THRESHOLDS = (1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5)
+SIZES = (8,)  # least cluster
 CACHE = "training_cache/embeddings"
 
 
@@ -25,7 +25,7 @@ def compare(source, files, out):
     """
     model, segmentation = models.load(source), pipeline.defaults(source)["segmentation"]
     vectors, rows, chosen = {}, [], {}
-    print("perfect clustering:", _row(_oracle(model, files, segmentation), files), flush=True)
+    print("perfect clustering:", row_of(_oracle(model, files, segmentation), files), flush=True)
     for kind in ENCODERS:
         made = pipeline.Diarizer(model, "resemblyzer" if kind == "both" else kind)
         made.training = True  # keeps what was computed in each file
@@ -38,15 +38,15 @@ def compare(source, files, out):
         for threshold, size in itertools.product(THRESHOLDS, SIZES):
             settings = {"method": pipeline.LINKAGE, "threshold": threshold, "min_cluster_size": size}
             made.instantiate(pipeline._fitting(made, {"segmentation": segmentation, "clustering": settings}))
-            found = [_applied(made, file) for file in files]
-            tried.append((_row(found, files), threshold, size, found))
+            found = [applied(made, file) for file in files]
+            tried.append((row_of(found, files), threshold, size, found))
             print(kind, threshold, size, round(tried[-1][0]["DER"], 4), flush=True)
         best = min(tried, key=lambda one: one[0]["DER"])
         vectors |= {(kind, number): file[CACHE]["embeddings"] for number, file in enumerate(files)}
         chosen[kind] = {"method": pipeline.LINKAGE, "threshold": best[1], "min_cluster_size": best[2]}
         encoder = pipeline._encoder(kind)
         seen = [again(one, file["waveform"][0], encoder) for one, file in zip(best[3], files)]
-        looked = _row(seen, files)
+        looked = row_of(seen, files)
         row = {"encoder": kind, **best[0], "DER with a second look": looked["DER"]}
         rows.append({**row, "threshold": best[1], "least cluster": best[2]})
         print(rows[-1], "second look:", looked, flush=True)
@@ -59,15 +59,15 @@ def _oracle(model, files, segmentation):
     made = pipeline.Diarizer(model, clustering="OracleClustering")
     made.training = True
     made.instantiate(pipeline._fitting(made, {"segmentation": segmentation}))
-    return [_applied(made, file) for file in files]
+    return [applied(made, file) for file in files]
 
 
-def _applied(made, file):
+def applied(made, file):
     seconds = file["waveform"].shape[1] / file["sample_rate"]
     return made(file).crop(pipeline.Segment(0, seconds)).support()
 
 
-def _row(found, files):
+def row_of(found, files):
     table = pd.DataFrame([scores.score(one, file) for one, file in zip(found, files)])
     total, style = scores.summary(table, draws=2), table["file"].str.split("_").str[0]
     return {

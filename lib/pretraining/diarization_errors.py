@@ -24,7 +24,7 @@ with extras():
     from pyannote.core import SlidingWindow
 
 ENCODERS = ("resemblyzer", "xvector")
-THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
+THRESHOLDS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5, 3.0)
 LEAST = 4  # vectors in a cluster
 WINDOW, HOP = 5.0, 1.0  # s, where the segmentation is the reference's
 

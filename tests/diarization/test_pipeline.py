@@ -342,6 +342,29 @@ def test_tuning_goes_on_and_is_read_and_never_sees_the_reference_when_applied(ro
     ) == list(pipeline.apply(made, blind).itersegments())
 
 
+def vectors_of_two(count, seed=0):
+    """`count` vectors each of two people who sound a little different in each of four moods."""
+    rng = np.random.default_rng(seed)
+    means = np.eye(256)[:2] + 0.9 * np.eye(256)[2]
+    moods = 0.012 * rng.normal(size=(2, 4, 256))
+    parts = [
+        m + own[rng.integers(4, size=count)] + 0.03 * rng.normal(size=(count, 256)) for m, own in zip(means, moods)
+    ]
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("count", [20, 40, 400, 1500])
+def test_two_people_stay_two_however_long_they_talk(count):
+    settings = {"method": "ward", "threshold": 1.8, "min_cluster_size": 8}
+    found = {}
+    for kind in (pipeline.Clustering, pipeline.AgglomerativeClustering):
+        made = kind(metric="cosine").instantiate(dict(settings))
+        found[kind] = len(set(made.cluster(vectors_of_two(count), min_clusters=1, max_clusters=20)))
+        assert made.threshold == 1.8
+    assert found[pipeline.Clustering] == 2
+    assert (found[pipeline.AgglomerativeClustering] > 2) == (count >= 400)  # what the longer reach is for
+
+
 def test_bad_recordings(root):
     made = pipeline.pipeline(models.new())
     with pytest.warns(UserWarning, match="silent"):

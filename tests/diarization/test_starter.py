@@ -17,7 +17,7 @@ def test_it_is_small_and_has_its_card_and_thresholds():
         path.name for path in FOLDER.iterdir()
     }
     parameters = pipeline.defaults(models.STARTER)
-    low, high = tuning.SEARCH["resemblyzer"]
+    low, high = tuning.SEARCH
     assert 0 < parameters["segmentation"]["threshold"] < 1 and low <= parameters["clustering"]["threshold"] <= high
     assert 2 <= parameters["clustering"]["min_cluster_size"] <= 10
 
