@@ -95,7 +95,9 @@ def extracted(spoken, annotation, model, seconds=SECONDS):
             enrolled, _ = use.enrollment(spoken.wave, annotation, name, seconds)
         except DiarizationError:
             continue
-        out[person] = model.extract(spoken.wave, enrolled), len(enrolled) / SR
+        with warnings.catch_warnings():  # how short an enrollment is stands in the table
+            warnings.filterwarnings("ignore", message="enrollment: .* is short")
+            out[person] = model.extract(spoken.wave, enrolled), len(enrolled) / SR
     return out
 
 

@@ -1,5 +1,6 @@
 """A conversation in a place, everybody extracted: what is right costs nothing, what is wrong does."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -77,6 +78,19 @@ def test_the_thread_becomes_a_talk_of_its_people(tmp_path, monkeypatch):
     wave, turns = in_place.thread_talk("anywhere", table, seconds=6.0)
     assert [(turn.speaker, turn.start) for turn in turns] == [(second, 0.0), (first, 6.5)]
     assert turns[1].end == pytest.approx(9.5) and len(wave) == 16000 * 15
+
+
+def test_a_short_enrollment_is_said_in_the_table_and_not_on_stderr(spoken, recwarn):
+    class Warns(Perfect):
+        def extract(self, mix, enrollment):
+            warnings.warn(
+                "enrollment: 2.9 s of speech found in 8.0 s is short; from 3 s on the voice is known better",
+                stacklevel=2,
+            )
+            return super().extract(mix, enrollment)
+
+    assert in_place.extracted(spoken, spoken.annotation, Warns(spoken))
+    assert not [one for one in recwarn if "is short" in str(one.message)]
 
 
 def test_a_whole_set_is_held_in_a_place_and_known_by_it(tmp_path):
