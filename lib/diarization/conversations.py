@@ -121,7 +121,7 @@ def speak(rng, style, voices):
     for name in dict.fromkeys(turn.speaker for turn in turns):
         speed = rng.uniform(*style.speed) if style.speed != (1.0, 1.0) else 1.0
         tract = rng.uniform(*style.tract) if style.tract != (1.0, 1.0) else 1.0
-        part, stock = np.zeros(samples, np.float32), recordings_of(rng, voices, name, speed, tract)
+        part, stock = np.zeros(samples, np.float32), _stock(rng, voices, name, speed, tract)
         for turn in (turn for turn in turns if turn.speaker == name):
             first, last = round(turn.start * SR), round(turn.end * SR)
             part[first:last] = _utter(rng, stock, last - first)
@@ -129,7 +129,7 @@ def speak(rng, style, voices):
     return turns, parts
 
 
-def recordings_of(rng, voices, name, speed=1.0, tract=1.0):
+def _stock(rng, voices, name, speed=1.0, tract=1.0):
     """A person's recordings without end, in a random order that begins anew when all are used."""
     while True:
         for place in rng.permutation(len(voices.paths[name])):

@@ -11,7 +11,7 @@ with extras(), warnings.catch_warnings():
     from pyannote.pipeline import Optimizer
     from pyannote.pipeline.parameter import Uniform
 
-SEARCH = (1.3, 2.5)  # where tuning looks: on Val one person became many below it, and all became one above it
+SEARCH = (1.3, 2.5)  # where tuning looks: around what Val chose for each encoder (results/04_encoders.csv)
 
 
 def tune(

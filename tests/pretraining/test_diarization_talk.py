@@ -22,7 +22,6 @@ def test_conversations_go_on_where_they_stopped_and_dev_is_the_same_whoever_is_i
     wavs = [tmp_path / where / "dev/wav/studio_dev_000.wav" for where in ("one", "other")]
     assert wavs[0].read_bytes() == wavs[1].read_bytes()
     assert protocols.uris(tmp_path / "one", "train") == ["studio_train_000", "studio_train_001"]
-
     kept, lost = (tmp_path / "one/train/wav" / f"studio_train_00{k}.wav" for k in range(2))
     before, dates = lost.read_bytes(), kept.stat().st_mtime_ns
     (tmp_path / "one/train/uem/studio_train_001.uem").unlink()  # written last: an interrupted call lacks it
