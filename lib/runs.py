@@ -230,7 +230,7 @@ def remove_checkpoints(out, but=None):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def say(*words, width=100):
+def say(*words, width=85):
     """Print `words` with lines broken between words: a notebook's own break falls inside them."""
     print("\n".join(textwrap.fill(line, width) for line in " ".join(map(str, words)).split("\n")))
 

@@ -82,7 +82,11 @@ def describe(figure):
     """What a `figure` shows, in words: its panels' titles, axes and legends."""
     panels = []
     for axis in figure.axes:
-        labels = axis.get_xlabel() or figure.get_supxlabel(), axis.get_ylabel() or figure.get_supylabel()
+        if not axis.axison and not axis.has_data():  # a place of the grid that was left empty
+            continue
+        labels = axis.get_xlabel(), axis.get_ylabel()
+        if axis.get_label() != "<colorbar>":  # its ticks are colours, not the figure's axes
+            labels = labels[0] or figure.get_supxlabel(), labels[1] or figure.get_supylabel()
         words = [axis.get_title() or axis.get_title(loc="left"), " against ".join(filter(None, reversed(labels)))]
         _, legend = axis.get_legend_handles_labels()
         legend = list(dict.fromkeys(legend))
