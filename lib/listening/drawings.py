@@ -67,25 +67,28 @@ def mask():
 
 
 def x_vector():
-    """What an x-vector sees: five layers, each over a longer stretch, then a mean and a deviation over all time."""
+    """What an x-vector sees: five layers, of which three look at a longer and longer stretch, then a mean and a
+    deviation over all time.
+    """
     figure, axis = plt.subplots(figsize=(9, 3.2), dpi=90, layout="constrained")
     _bare(axis)
     for layer, reach in enumerate((0, 2, 4, 7, 7, 7)):
         for frame in range(-20, 21):
             seen = abs(frame) <= 7 - reach
             axis.plot(frame, layer, "s", ms=5, color=BLUE if seen else GREY, alpha=1 if seen else 0.35)
-    for layer, side in enumerate((2, 2, 3)):
-        axis.plot([-7 + (0, 2, 4)[layer], 0, 7 - (0, 2, 4)[layer]], [layer, layer + 1, layer], color=BLUE, lw=0.6)
-        axis.text(
-            21.5, layer + 1, f"{2 * (2, 4, 7)[layer] + 1} frames wide" if side else "", fontsize=SMALL, va="center"
-        )
+    for side in (-1, 1):  # the edges of what the frame in the middle of layers 3 to 5 depends on
+        axis.plot([7 * side, 5 * side, 3 * side, 0], range(4), color=BLUE, lw=0.8)
+    axis.plot([0, 0], [3, 5], color=BLUE, lw=0.8)
+    for layer, combined in enumerate(("5 frames", "3 frames, 2 apart", "3 frames, 3 apart", "1 frame", "1 frame"), 1):
+        axis.text(21.5, layer, f"combines {combined}", fontsize=SMALL, va="center")
+    axis.text(21.5, 0, "15 frames in all", fontsize=SMALL, va="center", color=BLUE)
     for layer, name in enumerate(("frames of sound", "layer 1", "layer 2", "layer 3", "layer 4", "layer 5")):
         axis.text(-21.5, layer, name, ha="right", va="center", fontsize=SMALL)
     axis.annotate("", (0, 6.4), (0, 5.3), arrowprops={"arrowstyle": "->"})
     axis.text(0, 6.5, "mean and deviation over all frames  →  512 numbers", ha="center", va="bottom", fontsize=TEXT)
-    axis.set(xlim=(-30, 32), ylim=(-0.6, 7.4))
+    axis.set(xlim=(-30, 40), ylim=(-0.6, 7.4))
     return picture(
-        figure, "Rows of frames: each layer's middle frame sees a wider stretch below; all end in 512 numbers."
+        figure, "Rows of frames: the middle one of layer 3 depends on 15 below it, a cone; all end in 512 numbers."
     )
 
 
