@@ -197,17 +197,15 @@ def verdict(compared):
         else "So neither leads."
     )
     lines += [f"Aligned: {what}." for what in compared.said]
-    return "\n".join([*lines, f"To look at it: {ui_command(compared.store)}"])
+    lines += ["To look at it, in the project's folder (then open http://127.0.0.1:5000):"]
+    return "\n".join([*lines, f"  {ui_command(compared.store)}"])
 
 
 def ui_command(uri):
     """The command that opens MLflow's pages on the store, with a path relative to the project where it lies inside."""
     place = Path(uri.removeprefix("sqlite:///"))
     shown = place.relative_to(ROOT) if place.is_relative_to(ROOT) else place
-    return (
-        f"mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{shown.as_posix()}')}   (in the project's folder, then"
-        " open http://127.0.0.1:5000)"
-    )
+    return f"mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{shown.as_posix()}')}"
 
 
 # --- the picture

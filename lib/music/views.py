@@ -4,6 +4,7 @@ closed, to be displayed.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from lib.music import evaluation
 from lib.plots import COLOURS
@@ -56,7 +57,7 @@ def scores(table, value="museval_sdr"):
             label=system,
             color=COLOURS[number],
         )
-    axis.set_xticks(np.arange(len(wide)), [name[:18] for name in wide.index], fontsize=8, rotation=20, ha="right")
+    axis.set_xticks(np.arange(len(wide)), [name[:24] for name in wide.index], fontsize=8, rotation=20, ha="right")
     axis.set_ylim(low, high)
     axis.set_xlim(-0.6, len(wide) + 0.15)
     axis.set_ylabel("SDR (museval, dB)", fontsize=9)
@@ -84,6 +85,7 @@ def curves(histories):
         axes[1].plot(history["epoch"], history["val_si_sdri"], "o-", markersize=3, color=COLOURS[number], label=name)
     for axis, label in zip(axes, ("L1 relative to the mixture", "validation SI-SDRi (dB)")):
         axis.set_xlabel("epoch", fontsize=9)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylabel(label, fontsize=9)
         axis.grid(axis="y", alpha=0.3)
         axis.legend(fontsize=8)
