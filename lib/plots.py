@@ -72,26 +72,26 @@ def minutes_by_speaker(voices):
 
 
 def histograms(table, columns, by=None, unit="dB", bins=30):
-    """A histogram a column of `table`, one colour a value of the column `by`; NaN is left out and counted in the
-    title.
+    """A histogram a column of `table`. With `by` an outline a value of that column, each of shares of its own rows, so
+    that groups of unlike size can be compared. NaN is left out and counted in the title.
     """
     columns = _present(table, columns)
     figure, axes = _figure(4.2 * len(columns), 2.7, columns=len(columns))
     for axis, column in zip(np.atleast_1d(axes), columns):
         known = table.dropna(subset=[column])
         edges = np.histogram_bin_edges(known[column], bins=bins)
-        groups = known.groupby(by, sort=True) if by else [("all", known)]
-        for number, (name, rows) in enumerate(groups):
-            axis.hist(rows[column], bins=edges, alpha=0.65, color=_colour(name, number), label=f"{name} ({len(rows)})")
+        for number, (name, rows) in enumerate(known.groupby(by, sort=True) if by else [("all", known)]):
+            how = dict(histtype="step", lw=1.8, weights=np.full(len(rows), 1 / len(rows))) if by else dict(alpha=0.65)
+            axis.hist(rows[column], bins=edges, color=_colour(name, number), label=f"{name} ({len(rows)})", **how)
         missing = len(table) - len(known)
-        _style(axis, xlabel=f"{column} ({unit})", ylabel="count", legend=by is not None)
+        _style(axis, xlabel=f"{column} ({unit})", ylabel="share of each" if by else "count", legend=by is not None)
         axis.xaxis.set_major_locator(MaxNLocator(7))
         axis.set_title(f"{missing} without a value" if missing else "", fontsize=8)
     return _close(figure)
 
 
 def level_before_after(before, after, target=None):
-    """Histograms of levels (dBFS) of the same recordings before and after normalisation; `target` draws a line."""
+    """Histograms of levels (dBFS) of targets before and after normalisation, as many of each; `target` draws a line."""
     figure, axis = _figure(5.5, 2.7)
     before, after = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     edges = np.linspace(min(before.min(), after.min()) - 1, max(before.max(), after.max()) + 1, 50)
@@ -101,7 +101,7 @@ def level_before_after(before, after, target=None):
         )
     if target is not None:
         axis.axvline(target, color="black", linewidth=1, linestyle="--", label=f"level set: {target:.0f} dBFS")
-    return _done(figure, axis, xlabel="RMS level (dBFS)", ylabel="recordings", legend=True)
+    return _done(figure, axis, xlabel="RMS level (dBFS)", ylabel="mixtures", legend=True)
 
 
 def learning_curve(history, title=""):
@@ -116,19 +116,16 @@ def learning_curve(history, title=""):
     for column, colour in (("train_loss", COLOURS[7]), ("val_loss", COLOURS[0])):
         if column in history:
             left.plot(epochs, history[column], marker="o", markersize=3, color=colour, label=column.replace("_", " "))
-    _style(left, xlabel="epoch", ylabel="negative SI-SNR (dB)", legend=True)
+    _style(left, xlabel="epoch", ylabel="loss (dB)", legend=True)
     if "val_si_sdri" in history and history["val_si_sdri"].notna().any():
-        right.plot(epochs, history["val_si_sdri"], marker="o", markersize=3, color=COLOURS[2])
-        best = int(np.nanargmax(history["val_si_sdri"].to_numpy(dtype=float)))
-        right.plot(
-            np.asarray(epochs)[best],
-            history["val_si_sdri"].iloc[best],
-            marker="*",
-            markersize=12,
-            color=COLOURS[1],
-            linestyle="",
-            label=f"best {history['val_si_sdri'].iloc[best]:.2f} dB",
-        )
+        values = history["val_si_sdri"].to_numpy(dtype=float)
+        right.plot(epochs, values, marker="o", markersize=3, color=COLOURS[2])
+        kept, by_loss = int(np.nanargmax(values)), "val_loss" in history and history["val_loss"].notna().any()
+        if by_loss:  # the weights kept are those of the lowest validation loss
+            kept = int(np.nanargmin(history["val_loss"].to_numpy(dtype=float)))
+        epoch, word = np.asarray(epochs)[kept], "kept" if by_loss else "best"
+        label = f"{word}: epoch {epoch:.0f}, {values[kept]:.2f} dB"
+        right.plot(epoch, values[kept], marker="*", markersize=12, color=COLOURS[1], linestyle="", label=label)
         right.legend(fontsize=8)
     _style(right, xlabel="epoch", ylabel="validation SI-SDRi (dB)")
     for axis in (left, right):
@@ -194,15 +191,15 @@ def strategies(
 def trade(along, kept):
     """Val SI-SDRi (dB) of a place over that of the source domain, along the way between two models.
 
-    along: table of `lib.training.forgetting.curve`. kept: the share that was chosen, marked with a ring.
+    along: table of `lib.training.forgetting.curve`. kept: the share of one model for both, marked with a ring.
     """
     _present(along, ["share", "val", "source"])
     figure, axis = _figure(5.0, 3.0)
     axis.plot(along["source"], along["val"], marker="o", color=COLOURS[0])
     for row in along.to_dict("records"):
         axis.annotate(f"{row['share']:.0%}", (row["source"], row["val"]), (6, -10), textcoords="offset points")
-    chosen = along[along["share"] == kept]
-    axis.plot(chosen["source"], chosen["val"], "o", markersize=14, fillstyle="none", color=COLOURS[1], label="kept")
+    chosen, ring = along[along["share"] == kept], f"one model for both: {kept:.0%}"
+    axis.plot(chosen["source"], chosen["val"], "o", markersize=14, fillstyle="none", color=COLOURS[1], label=ring)
     _style(axis, xlabel="at home: SI-SDRi on source, Val people (dB)", ylabel="in the place (dB)", legend=True)
     return _close(figure)
 

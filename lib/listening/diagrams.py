@@ -135,7 +135,7 @@ def people_in_splits(counts=(6, 2, 2)):
         axis.set(xlim=(-0.7, sum(counts) - 0.3), ylim=(-0.6, 4.5))
         axis.axis("off")
     return picture(
-        figure, "Dots coloured by person in three columns: left each colour in one column, right in all three."
+        figure, "Dots coloured by person in three columns: left each colour in one column, right the same in all."
     )
 
 
