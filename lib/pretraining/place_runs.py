@@ -8,6 +8,7 @@ import pandas as pd
 from lib import runs
 from lib.data import mixtures, voices
 from lib.data.dataset import collate, part
+from lib.data.fresh import FreshMixtures
 from lib.data.places import NAMED
 from lib.data.splits import split_by_speaker
 from lib.models.convoifilter import ConVoiFilter
@@ -54,20 +55,22 @@ class Study:
         """The starter with the place's equaliser behind it."""
         return fit_equaliser(self.start, self.data(place, "Train", amount))
 
-    def run(self, strategy, place="office", amount=TRAINED, seed=0, epochs=EPOCHS, val="", **terms):
+    def run(self, strategy, place="office", amount=TRAINED, seed=0, epochs=EPOCHS, val="", fresh=False, **terms):
         """The starter behind the place's equaliser, and the same fine-tuned by `strategy` at its own rate:
         `(before, after, history)`. A finished run is read back.
-        val: the place that chooses the epoch, where it is another.
+        val: the place that chooses the epoch, where it is another. fresh: each epoch hears new mixtures of the place,
+        made beside the training.
         """
         train, val = self.data(place, "Train", amount), self.data(val or place, "Val")
+        new = {"fresh": True} if fresh else {}
         before = self.equaliser(place, amount)
         model, _ = comparison.prepared(before, strategy, seed)
-        differs = dict(place=place, amount=amount, seed=seed, epochs=epochs, **terms)
-        folder = self.out / "runs" / comparison.slug("_".join([strategy, *map(str, differs.values()), *terms]))
-        told = dict(learning_rate=comparison.rate_of(strategy), seed=seed, epochs=epochs)
+        differs = dict(place=place, amount=amount, seed=seed, epochs=epochs, **terms, **new)
+        folder = self.out / "runs" / comparison.slug("_".join([strategy, *map(str, differs.values()), *terms, *new]))
+        told = dict(learning_rate=comparison.rate_of(strategy), seed=seed, epochs=epochs, workers=int(fresh))
         history = fit(
             model,
-            train,
+            FreshMixtures(self.table, self.out / "data" / place, amount) if fresh else train,
             val,
             folder,
             resume=True,

@@ -11,8 +11,8 @@
 
 Each part writes OUT/<part>.csv, a row after another. Rows that are there already are not made again, so a part that was
 broken off goes on. The mixtures are the study's own, drawn by another seed than chapter 1's, in OUT/data. Training is
-on `fresh = 0`, the mixtures on disk, behind the equaliser of its place, unless a part says otherwise. Val chooses, Test
-reports; intervals are 95 % over mixtures.
+behind the equaliser of its place. `seeds` and `matrix` hear new mixtures in each epoch, as chapter 2 does, the other
+parts those on disk. Val chooses, Test reports; intervals are 95 % over mixtures.
 """
 
 import argparse
@@ -34,7 +34,8 @@ from lib.pretraining.place_runs import ALONE, ATTENTION, EPOCHS, RECIPE, SEED, T
 from lib.training import comparison, forgetting
 
 PLACES = ("office", "meeting", "cafe", "phone")
-MAIN = dict(amount=450, epochs=3, level=0.05)  # as chapter 2's main run, but for `fresh`
+MAIN = dict(amount=450, epochs=3, level=0.05)  # as chapter 2's main run, but on the mixtures on disk
+FRESH = {**MAIN, "fresh": True}  # as chapter 2's main run
 UNHEARD = 23  # seed of the Test mixtures of the part `seeds`
 COMPARED = dict(mixtures=120, epochs=2)  # for the part `strategies`: as chapter 2 compares a few of them
 SEVERAL = ("head only", ATTENTION, "last 1 full", "all but the speaker encoder")  # few that differ much
@@ -188,7 +189,7 @@ def by_place(study, seeds):
         return row, found.loc[found["domain"] == place, "si_sdri"].to_numpy()
 
     def trained(place, recipe, system):
-        before, after, _ = study.run(recipe, place, seed=seeds[0], **MAIN)
+        before, after, _ = study.run(recipe, place, seed=seeds[0], **FRESH)
         (plain, first), (row, last) = tested(before, place, "equaliser"), tested(after, place, system)
         beyond = (last - first)[~pd.isna(first)]
         row |= dict(zip(("beyond", "low", "high"), bootstrap_interval(beyond)))
@@ -239,7 +240,7 @@ def by_seed(study, seeds):
     systems["equaliser"] = study.equaliser(amount=MAIN["amount"])
     recipes = {"": RECIPE, "attention alone, ": ALONE}
     for name, recipe in recipes.items():
-        systems |= {f"{name}seed {seed}": study.run(recipe, seed=seed, **MAIN)[1] for seed in seeds}
+        systems |= {f"{name}seed {seed}": study.run(recipe, seed=seed, **FRESH)[1] for seed in seeds}
     made = {name: scores.extract_all(model, test, progress=False) for name, model in systems.items()}
     table = scores.evaluate(made, test, ("si_sdr", "pesq", "estoi"), facts=facts, progress=False)
     for name in recipes:

@@ -46,6 +46,19 @@ class NoiseStudy(place_runs.Study):
         return noise(min(limit or 4, 4), [place, split, "Train", "Val", "Test"].index(split))
 
 
+class Fresh(list):
+    """Stands for `FreshMixtures`."""
+
+    made = []
+
+    def __init__(self, *told):
+        super().__init__(noise(4, 6))
+        self.made.append(told)
+
+    def set_epoch(self, epoch):
+        """Noise is as new as ever."""
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     monkeypatch.setattr(place_study, "PLACES", ("office", "phone"))
@@ -53,8 +66,11 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(place_study, "TRAINED", 10)
     monkeypatch.setattr(place_study, "EPOCHS", 1)
     monkeypatch.setattr(place_study, "SHARES", (0.5, 1.0))
-    monkeypatch.setattr(place_runs.Study.run, "__defaults__", ("office", 4, 0, 1, ""))
+    monkeypatch.setattr(place_runs.Study.run, "__defaults__", ("office", 4, 0, 1, "", False))
     monkeypatch.setattr(place_study, "MAIN", dict(amount=4, epochs=1))
+    monkeypatch.setattr(place_study, "FRESH", dict(amount=4, epochs=1, fresh=True))
+    monkeypatch.setattr(place_runs, "FreshMixtures", Fresh)
+    monkeypatch.setattr(Fresh, "made", [])
     monkeypatch.setattr(
         place_study, "LOSSES", {name: place_study.LOSSES[name] for name in list(place_study.LOSSES)[:2]}
     )
@@ -68,6 +84,8 @@ def test_a_part_writes_its_rows_and_does_not_make_them_twice(part, small, monkey
     assert COLUMNS[part] <= set(table.columns) and len(table) == ROWS[part]
     if part not in ("losses", "shares"):
         check_picture(part, table)
+    heard = {folder.name for _, folder, _ in Fresh.made}
+    assert heard == ({"office", "phone"} if part == "matrix" else set())  # as chapter 2 hears its place
     if part == "cures":  # adapters that are off are the starter at home
         off = table[(table["row"] == "adapters, on and off") & (table["share"] == 0)]
         before = table.loc[table["row"] == "equaliser", "source"].item()
@@ -104,6 +122,13 @@ def test_the_level_counts_beside_the_loss(small, tmp_path):
         )
         losses.append(history["val_loss"].iloc[0])
     assert losses[1] - losses[0] == pytest.approx(0.5 * expected, rel=1e-3) and expected > 0.1
+
+
+def test_a_run_may_hear_new_mixtures_in_each_epoch(small):
+    small.run("head only", "phone", amount=4, epochs=2, fresh=True)
+    assert Fresh.made == [(None, small.out / "data/phone", 4)]
+    small.run("head only", "phone", amount=4, epochs=2)  # on disk: a run of its own
+    assert len(Fresh.made) == 1 and len(list((small.out / "runs").iterdir())) == 2
 
 
 def test_an_unknown_part_is_refused(tmp_path, capsys):
