@@ -20,7 +20,7 @@ def mel_images(images, titles=None, columns=4, seconds=4.0):
     figure, axes = plt.subplots(
         rows,
         min(columns, count),
-        figsize=(2.2 * min(columns, count), 2.1 * rows),
+        figsize=(2.2 * min(columns, count), 2.8 * rows),
         dpi=DPI,
         squeeze=False,
         layout="constrained",
