@@ -2,7 +2,7 @@
 
     strategies  every strategy of chapter 2, and those of its quick profile for several seeds
     losses      terms beside SI-SNR in the loss: does PESQ rise with them?
-    shares      adapters at a part of their strength: SI-SDRi against PESQ
+    shares      adapters, or the equaliser, at a part of their strength: SI-SDRi against PESQ
     cures       what keeps the model at home: weights part of the way, adapters that come off
     amounts     how many mixtures of the place does it take?
     noise       how many seconds of its noise?
@@ -11,8 +11,8 @@
 
 Each part writes OUT/<part>.csv, a row after another. Rows that are there already are not made again, so a part that was
 broken off goes on. The mixtures are the study's own, drawn by another seed than chapter 1's, in OUT/data. Training is
-behind the equaliser of its place. `seeds` and `matrix` hear new mixtures in each epoch, as chapter 2 does, the other
-parts those on disk. Val chooses, Test reports; intervals are 95 % over mixtures.
+behind the equaliser of its place. `shares`, `seeds` and `matrix` hear new mixtures in each epoch, as chapter 2 does,
+the other parts those on disk. Val chooses, Test reports; intervals are 95 % over mixtures.
 """
 
 import argparse
@@ -32,10 +32,10 @@ from lib.losses import SILENT_DB
 from lib.metrics import bootstrap_interval
 from lib.pretraining.place_runs import ALONE, ATTENTION, EPOCHS, RECIPE, SEED, TRAINED, Study
 from lib.training import comparison, forgetting
+from lib.training.equaliser import softened
 
 PLACES = ("office", "meeting", "cafe", "phone")
-MAIN = dict(amount=450, epochs=3, level=0.05)  # as chapter 2's main run, but on the mixtures on disk
-FRESH = {**MAIN, "fresh": True}  # as chapter 2's main run
+FRESH = dict(amount=450, epochs=3, level=0.05, fresh=True)  # as chapter 2's main run
 UNHEARD = 23  # seed of the Test mixtures of the part `seeds`
 COMPARED = dict(mixtures=120, epochs=2)  # for the part `strategies`: as chapter 2 compares a few of them
 SEVERAL = ("head only", ATTENTION, "last 1 full", "all but the speaker encoder")  # few that differ much
@@ -51,6 +51,7 @@ LOSSES = {
 }
 AMOUNTS = (15, 60, 240, 450)
 SHARES = (0.25, 0.5, 0.75, 1.0)
+SOFTER = (0.75, 0.5, 0.0)  # of the equaliser behind the whole of the adapters
 FAINT_DB = 15.0  # an answer so far under the usual level over its reference is too faint
 NOISE_SECONDS = (2, 10, 58)  # of the recorded crowd; Train has 58
 
@@ -118,16 +119,18 @@ def by_loss(study, seeds):
 
 
 def by_share(study, seeds):
-    """Chapter 2's recipe in the office with its adapters at a share of their strength, judged on Val as the losses
-    are.
+    """Chapter 2's recipe in the office with its adapters, or its equaliser, at a share of their strength, judged on Val
+    as the losses are.
     """
 
-    def at(share):
-        before, after, _ = study.run(RECIPE, seed=seeds[0], **MAIN)
-        return judged(study, forgetting.interpolate(before, after, share))
+    def at(share, equaliser=1.0):
+        before, after, _ = study.run(RECIPE, seed=seeds[0], **FRESH)
+        return judged(study, softened(forgetting.interpolate(before, after, share), equaliser))
 
     makers = {"starter": lambda: judged(study, study.start)}
-    return study.rows("shares", {**makers, **{f"{share:.0%}": (lambda s=share: at(s)) for share in (0.0, *SHARES)}})
+    makers |= {f"{share:.0%}": (lambda s=share: at(s)) for share in (0.0, *SHARES)}
+    makers |= {f"equaliser at {share:.0%}": (lambda s=share: at(1.0, s)) for share in SOFTER}
+    return study.rows("shares", makers)
 
 
 def by_cure(study, seeds):
@@ -237,7 +240,7 @@ def by_seed(study, seeds):
     mixtures.build(study.table, study.out / "data/office_unheard", progress=False, **told)
     test, facts = scores.open_test(study.out / "data/office_unheard")
     systems, metrics = {"starter": study.start}, ["si_sdri", "pesq", "estoi"]
-    systems["equaliser"] = study.equaliser(amount=MAIN["amount"])
+    systems["equaliser"] = study.equaliser(amount=FRESH["amount"])
     recipes = {"": RECIPE, "attention alone, ": ALONE}
     for name, recipe in recipes.items():
         systems |= {f"{name}seed {seed}": study.run(recipe, seed=seed, **FRESH)[1] for seed in seeds}

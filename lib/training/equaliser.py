@@ -48,6 +48,20 @@ def gains_of(model):
     return None if given is None else torch.view_as_complex(torch.tensor(given, dtype=torch.float32))
 
 
+def softened(model, strength):
+    """A copy of `model` whose equaliser acts at part of its strength, in dB around the median of its gains: 1 as it
+    is, 0 every frequency alike (the phase stays).
+    """
+    if (gains := gains_of(model)) is None:
+        raise ValueError("this model has no equaliser to soften; fit one first: fit_equaliser(model, data).")
+    size = gains.abs().clamp_min(1e-6)
+    softer = copy.deepcopy(model)
+    softer.config.equaliser = torch.view_as_real(
+        gains / size * size**strength * size.median() ** (1 - strength)
+    ).tolist()
+    return softer
+
+
 @contextlib.contextmanager
 def at_home(model):
     """Within the block `model` has no equaliser and its adapters (`lib.training.adapters`) are off: what it is where it

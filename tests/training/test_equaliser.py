@@ -9,7 +9,7 @@ from lib import runs
 from lib.losses import spectral_distance
 from lib.metrics import si_sdr
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig, ConVoiFilterOutput
-from lib.training.equaliser import at_home, fit_equaliser, gains_of
+from lib.training.equaliser import at_home, fit_equaliser, gains_of, softened
 
 SIZES = dict(adim=16, aheads=2, layers=1, linear_units=16, xvector_dim=8, xvector_channels=8, xvector_pool=8)
 
@@ -76,3 +76,15 @@ def test_what_lies_beyond_an_items_length_does_not_count():
     spoiled = torch.cat([wave[:, :4000], torch.ones(1, 4000)], dim=1)
     told = torch.tensor([4000])
     assert spectral_distance(spoiled, wave, told).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_part_of_its_strength_is_part_of_its_decibels():
+    model = Dull(ConVoiFilterConfig(**SIZES))
+    with pytest.raises(ValueError, match="no equaliser to soften"):
+        softened(model, 0.5)
+    fitted = fit_equaliser(model, waves(6))
+    full, half, flat = (gains_of(softened(fitted, strength)) for strength in (1.0, 0.5, 0.0))
+    assert torch.allclose(full, gains_of(fitted), atol=1e-4)
+    decibels = [20 * torch.log10(gains.abs() / full.abs().median()) for gains in (full, half, flat)]
+    assert torch.allclose(decibels[1], decibels[0] / 2, atol=1e-3) and decibels[2].abs().max() < 1e-3
+    assert torch.allclose(half.angle(), full.angle(), atol=1e-4) and decibels[0].abs().max() > 3
