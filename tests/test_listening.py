@@ -351,6 +351,7 @@ def test_plots_name_their_axes_and_count_what_they_show():
     )
     histograms = plots.histograms(table, ["sir_db", "snr_db"], by="difficulty")
     assert labelled(histograms) and histograms.axes[1].get_title() == "50 without a value"
+    assert histograms.axes[1].get_ylim()[1] > 1  # all of one group in one bin: a share of 1, not a count
     assert labelled(plots.level_before_after([-30, -25.0], [-20, -20.0], target=-20))
     assert labelled(
         plots.improvement_by_ratio(table, interval=lambda values: (values.mean(), values.min(), values.max()))
@@ -366,11 +367,9 @@ def test_plots_name_their_axes_and_count_what_they_show():
     )
     assert plots.minutes_by_speaker(voices).axes[0].get_legend().get_texts()[0].get_text() == "Train: 1 speakers, 2 min"
     assert plots.minutes_by_speaker(voices.drop(columns="split")).axes[0].get_ylabel() == "speech (min)"
-    assert labelled(
-        plots.learning_curve(
-            pd.DataFrame(dict(epoch=[1, 2], train_loss=[0, -1.0], val_loss=[0, -1.0], val_si_sdri=[0.0, 1.0]))
-        )
-    )
+    history = dict(epoch=[1, 2, 3], train_loss=[0, -1.0, -1], val_loss=[0, -0.5, -1.0], val_si_sdri=[0.0, 2.0, 1.0])
+    curve = plots.learning_curve(pd.DataFrame(history))  # the star stands where the loss is lowest, not the metric best
+    assert labelled(curve) and curve.axes[1].get_legend().get_texts()[0].get_text() == "kept: epoch 3, 1.00 dB"
     groups = pd.DataFrame(
         dict(
             difficulty=["easy", "hard"] * 2,

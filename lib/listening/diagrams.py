@@ -65,9 +65,53 @@ def _extractor(axis, table):
         _box(axis, left, 0.42, step - 0.2, "attn", colour(f"block {block} attn"), 0.4)
         _box(axis, left, 0.0, step - 0.2, "rest", colour(f"block {block} rest"), 0.42)
         axis.text(left + step / 2 - 0.1, 0.95, f"block {block}", ha="center", fontsize=SMALL)
-    for start, end in (((1.3, 1.6), (1.6, 1.6)), ((2.7, 1.6), (2.95, 1.6)), ((3.6, 1.2), (3.6, 0.8))):
+    arrows = [((1.3, 1.6), (1.55, 1.6)), ((2.7, 1.6), (2.95, 1.6)), ((3.6, 1.2), (3.6, 0.8)), ((4.2, 0.4), (4.5, 0.4))]
+    arrows += [((4.3 + step * place, 0.4), (4.5 + step * place, 0.4)) for place in range(1, len(blocks))]
+    for start, end in (*arrows, ((10.9, 0.4), (11.2, 0.4))):
         _arrow(axis, start, end)
     _empty(axis, 12.4, 2.1)
+
+
+def extractor():
+    """The signal's way through the extractor, by the names of its parts: two x-vectors and the mixture's magnitudes
+    enter the Conformer, and what comes out of it is a mask over the mixture's spectrum.
+    """
+    figure, axis = plt.subplots(figsize=(10, 3), dpi=90, layout="constrained")
+    for height in (3.6, 2.4):
+        _box(axis, 1.5, height, 1.3, "xvector", FROZEN)
+        _box(axis, 3.1, height, 1.2, "spk_ffn", FROZEN)
+    _box(axis, 4.8, 3.0, 1.4, "condition", FROZEN)
+    for left, width, name in ((1.5, 1.3, "STFT"), (3.1, 1.4, "magnitudes"), (13.4, 1.3, "inverse\nSTFT")):
+        _box(axis, left, 0.9, width, name, PLAIN)
+    for left, width, name in ((5.0, 1.2, "pre_ffn"), (11.3, 1.0, "mask")):
+        _box(axis, left, 0.9, width, name, FROZEN)
+    for left, name in ((6.6, "block 1"), (9.4, "block N")):
+        _box(axis, left, 1.32, 1.5, "attn", FROZEN, 0.4)
+        _box(axis, left, 0.9, 1.5, "rest", FROZEN, 0.42)
+        axis.text(left + 0.75, 1.85, name, ha="center", fontsize=SMALL)
+    for height in (4.0, 2.8):  # the two ways into the condition
+        _arrow(axis, (1.2, height), (1.5, height))
+        _arrow(axis, (2.8, height), (3.1, height))
+        _arrow(axis, (4.3, height), (4.8, 3.4 + 0.25 * (height - 3.4)))
+    for start, end in ((1.2, 1.5), (2.8, 3.1), (4.5, 5.0), (6.2, 6.6), (8.1, 8.5), (9.0, 9.4), (10.9, 11.3)):
+        _arrow(axis, (start, 1.3), (end, 1.3))
+    for start, end in ((12.3, 12.65), (13.05, 13.4), (14.7, 15.0)):
+        _arrow(axis, (start, 1.3), (end, 1.3))
+    _arrow(axis, (5.6, 3.0), (5.6, 1.7))
+    axis.plot([2.15, 2.15, 12.85], [0.9, 0.3, 0.3], color="0.3", lw=0.8)
+    _arrow(axis, (12.85, 0.3), (12.85, 1.15))
+    axis.text(12.85, 1.3, "×", ha="center", va="center", fontsize=14)
+    axis.text(8.75, 1.3, "...", ha="center", va="center", fontsize=SMALL)
+    axis.text(7.5, 0.38, "the mixture's spectrum, with its phase", ha="center", fontsize=SMALL)
+    for height, name in ((4.0, "enrollment"), (2.8, "mixture"), (1.3, "mixture")):
+        axis.text(1.1, height, name, ha="right", va="center", fontsize=SMALL)
+    axis.text(15.1, 1.3, "estimate", va="center", fontsize=SMALL)
+    _empty(axis, 16.5, 4.6, bottom=0.1)
+    return picture(
+        figure,
+        "Boxes from left to right: x-vectors of enrollment and mixture make a condition, which enters pre_ffn with the"
+        " mixture's magnitudes. The blocks and the mask follow. The mask multiplies the mixture's spectrum.",
+    )
 
 
 def u_net(depth=4):
@@ -139,13 +183,12 @@ def people_in_splits(counts=(6, 2, 2)):
     )
 
 
-def path_between(stops=(0.0, 0.25, 0.5, 0.75, 1.0)):
+def path_between():
     """Weights part of the way: gain comes early, forgetting late. The curves are drawn, not measured."""
     figure, axis = plt.subplots(figsize=(7, 2.4), dpi=90, layout="constrained")
     share = [k / 100 for k in range(101)]
     axis.plot(share, [1 - (1 - x) ** 2 for x in share], color="#3b75af", label="gained in the new place")
     axis.plot(share, [-0.5 * x**2 for x in share], color="#c53a32", label="lost at home")
-    axis.plot(stops, [0] * len(stops), "ko", ms=5)
     axis.axhline(0, color="0.7", lw=0.8)
     axis.set(xlabel="share of the way from the old weights to the new ones", yticks=[], ylabel="dB, sketched")
     axis.legend(fontsize=9, frameon=False)

@@ -90,7 +90,7 @@ def prepare(model, train, val, collate, limit_gb, precision, device, batch_size=
     if stage is None:
         return train, val, collate, "off" if not limit_gb else "none: the first part of the model is trainable"
     if made_on_the_fly(train) or made_on_the_fly(val):
-        say("Frozen-prefix cache off: the data changes from epoch to epoch (augmentation or mixing on the fly).")
+        say("Frozen-prefix cache off: the data changes from epoch to epoch (made on the fly).")
         return train, val, collate, "off: data made on the fly"
     folder = Path(folder or _folder())
     seen = [_look_at(data, model.chunk) for data in (train, val)]

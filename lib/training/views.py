@@ -32,11 +32,14 @@ def cures(table):
     before and after, of the table `cures` of `lib.pretraining.place_study`.
     """
     figure, axis = plt.subplots(figsize=(7.5, 3.6), dpi=DPI, layout="constrained")
+    side = 1  # labels of one line stand to its right, those of the next to its left, so that they do not meet
     for (name, rows), colour in zip(table.groupby("row", sort=False), COLOURS):
         axis.plot(rows["source"], rows["test"].fillna(rows["test"].mean()), marker="o", color=colour, label=name)
-        for row in rows.dropna(subset=["test"]).itertuples():
-            if len(rows) > 2:
-                axis.annotate(f"{row.share:.0%}", (row.source, row.test), (5, -9), textcoords="offset points", size=8)
+        how = dict(textcoords="offset points", size=8, color=colour, ha="left" if side > 0 else "right", va="center")
+        for row in rows.dropna(subset=["test"]).itertuples() if len(rows) > 2 else ():
+            axis.annotate(f"{row.share:.0%}", (row.source, row.test), (7 * side, -7), **how)
+        side *= -1 if len(rows) > 2 else 1
+    axis.margins(x=0.15)
     axis.set(xlabel="at home: SI-SDRi on source (dB)", ylabel="in the place: SI-SDRi on Test (dB)")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
