@@ -118,8 +118,8 @@ def reading(table, uniform):
             f" on voices it has never heard, {_under(first)} uniform, clip by clip."
         ),
         (
-            f"The least is **{best['recipe']}**: {_within(best)}, {1 - best['kl'] / first['kl']:.0%} under the"
-            " reproduction."
+            f"The least is **{best['recipe']}**: {_within(best)}, {1 - best['kl'] / first['kl']:.0%} under"
+            f" {'that' if first['recipe'] == LONGER else 'the reproduction'}."
         ),
     ]
     for before, after in itertools.pairwise(SCRATCH):
@@ -136,7 +136,9 @@ def reading(table, uniform):
     )
     if transfers:
         told = "; ".join(f"{row['recipe']} {row['kl']:.2f}" for row in transfers)
-        lines.append(f"What pretraining brought: {told}; the best recipe from scratch {min(scratch):.2f}.")
+        lines.append(
+            f"What pretraining brought: {told}; the best recipe from scratch with as many clips {min(scratch):.2f}."
+        )
     if table["seeds"].max() == 1:
         lines.append(
             "One seed only, so what seeds alone would change is not known: small steps are not ranked by this table."

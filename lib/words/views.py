@@ -40,6 +40,7 @@ def share_bars(axis, words, shares, answers, most=8):
     """True and predicted shares of the words that are there and of the most probable others, side by side."""
     answers = answers if isinstance(answers, dict) else {"answer": answers}
     last = list(answers.values())[-1]
+    colours = (COLOURS[7], *COLOURS[len(answers) == 1 :])  # a model alone has the colour that it has as the second
     order = np.argsort(-np.maximum(shares, last * 0.999))[:most][::-1]
     places, height = np.arange(len(order)), 0.8 / (1 + len(answers))
     for number, (name, values) in enumerate({"true share": shares, **answers}.items()):
@@ -47,7 +48,7 @@ def share_bars(axis, words, shares, answers, most=8):
             places + (len(answers) / 2 - number) * height,
             values[order],
             height,
-            color=(COLOURS[7], *COLOURS)[number],
+            color=colours[number],
             label=name,
         )
     axis.set_yticks(places, [words[k] for k in order], fontsize=8)
@@ -109,7 +110,7 @@ def overfitting(histories, uniform=None, unit="epoch"):
         axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)  # over no line
         axis.grid(axis="y", alpha=0.3)
     if uniform is not None:
-        axes[0, 0].set_ylim(top=min(axes[0, 0].get_ylim()[1], 1.4 * uniform))  # an untrained head may start far above
+        axes[0, 0].set_ylim(top=min(axes[0, 0].get_ylim()[1], 1.6 * uniform))  # an untrained head may start far above
     return _close(figure)
 
 
