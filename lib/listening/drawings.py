@@ -131,13 +131,15 @@ def two_voices(seed=2):
     figure, axis = plt.subplots(figsize=(6, 3), dpi=90, layout="constrained")
     for points, name, colour in ((anna, "Anna", BLUE), (ben, "Ben", ORANGE)):
         axis.plot(*points.T, "o", ms=4, alpha=0.6, color=colour, label=f"{name}, a second at a time")
-    marks = (((-1.25, 0.1), "a good enrollment: Anna comes out"), ((-0.05, 0.1), "a short, noisy one: either"))
-    for place, said in (*marks, ((0.75, 0.2), "nearer to Ben: the wrong person")):
-        axis.plot(*place, "*", ms=14, color="k")
-        below = -1.35 - 0.35 * (place[0] > -0.5) - 0.35 * (place[0] > 0.5)
-        axis.annotate(
-            said, place, (place[0], below), ha="center", fontsize=SMALL, arrowprops={"arrowstyle": "-", "lw": 0.6}
-        )
+    marks = (  # a star, where its words stand and how, so that no line crosses words
+        ((-1.25, 0.1), (-0.7, -1.45), "right", "a good enrollment: Anna comes out"),
+        ((-0.05, 0.1), (-0.05, -1.95), "center", "a short, noisy one: either"),
+        ((0.75, 0.2), (0.4, -1.45), "left", "nearer to Ben: the wrong person"),
+    )
+    for star, words, side, said in marks:
+        axis.plot(*star, "*", ms=14, color="k")
+        axis.plot((star[0], star[0]), (star[1], words[1] + 0.22), color="k", lw=0.6)
+        axis.text(*words, said, ha=side, va="center", fontsize=SMALL)
     _bare(axis).legend(fontsize=SMALL, frameon=False, loc="upper left")
     axis.set(xlim=(-3, 3), ylim=(-2.4, 2.2))
     return picture(
