@@ -11,7 +11,7 @@
 
 Each part writes OUT/<part>.csv, a row after another. Rows that are there already are not made again, so a part that was
 broken off goes on. The mixtures are the study's own, drawn by another seed than chapter 1's, in OUT/data. Training is
-behind the equaliser of its place. `shares`, `seeds` and `matrix` hear new mixtures in each epoch, as chapter 2 does,
+behind the equaliser of its place. `shares`, `matrix` and `noise` hear new mixtures in each epoch, as chapter 2 does,
 the other parts those on disk. Val chooses, Test reports; intervals are 95 % over mixtures.
 """
 
@@ -36,6 +36,7 @@ from lib.training.equaliser import softened
 
 PLACES = ("office", "meeting", "cafe", "phone")
 FRESH = dict(amount=450, epochs=3, level=0.05, fresh=True)  # as chapter 2's main run
+ON_DISK = {**FRESH, "fresh": False}
 UNHEARD = 23  # seed of the Test mixtures of the part `seeds`
 COMPARED = dict(mixtures=120, epochs=2)  # for the part `strategies`: as chapter 2 compares a few of them
 SEVERAL = ("head only", ATTENTION, "last 1 full", "all but the speaker encoder")  # few that differ much
@@ -222,7 +223,7 @@ def by_noise(study, seeds):
         place = replace(NAMED["cafe"], mixtures={**told, "noise_folder": str(folder)})
         out, counts = folder.with_name(f"cafe_{seconds}_s"), dict(train=TRAINED, val=0, test=0)
         mixtures.build(study.table, out, progress=False, seed=SEED, place=place, absent_share=0.2, **counts)
-        before, after, _ = study.run(RECIPE, f"cafe_{seconds}_s", val="cafe", seed=seeds[0])
+        before, after, _ = study.run(RECIPE, f"cafe_{seconds}_s", val="cafe", seed=seeds[0], fresh=True)
         equalised = comparison.score(before, tests, collate=collate)
         row = {"seconds": seconds, "equaliser": summary(equalised)["test"]}
         return {**row, **summary(comparison.score(after, tests, collate=collate), equalised)}
@@ -243,7 +244,7 @@ def by_seed(study, seeds):
     systems["equaliser"] = study.equaliser(amount=FRESH["amount"])
     recipes = {"": RECIPE, "attention alone, ": ALONE}
     for name, recipe in recipes.items():
-        systems |= {f"{name}seed {seed}": study.run(recipe, seed=seed, **FRESH)[1] for seed in seeds}
+        systems |= {f"{name}seed {seed}": study.run(recipe, seed=seed, **ON_DISK)[1] for seed in seeds}
     made = {name: scores.extract_all(model, test, progress=False) for name, model in systems.items()}
     table = scores.evaluate(made, test, ("si_sdr", "pesq", "estoi"), facts=facts, progress=False)
     for name in recipes:
