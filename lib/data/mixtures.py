@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from lib import audio
+from lib import audio, runs
 from lib.data import recipes, rendering
 from lib.data.dataset import DatasetError, check_dataset, collate, open_dataset  # noqa: F401  (one door to import from)
 from lib.data.manifest import COLUMNS, decode, encode, fingerprint, read_manifest
@@ -51,7 +51,8 @@ def build(voices, out, progress=True, workers=None, overwrite=False, **settings)
         if _key(out) == key:
             return _summary(out, complete=True)
         _may_replace(out, overwrite)
-    print(*pools.notes, sep="\n", end="\n" * bool(pools.notes))
+    for note in pools.notes:
+        runs.say(note)
     if building.exists() and _key(building) != key:
         shutil.rmtree(building)
     building.mkdir(parents=True, exist_ok=True)
