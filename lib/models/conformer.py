@@ -13,6 +13,8 @@ from torch import nn
 from lib.models.dropout import Dropout, dropout
 from lib.models.tables import Tables
 
+LONGEST = 400  # frames of a depthwise convolution at a time, where its weights learn on a CPU
+
 
 def relative_positions(frames, dim, device=None):
     """Sinusoids for the distances `frames - 1 ...
@@ -46,6 +48,24 @@ def aligned(bias):
     return F.pad(bias, (0, 8 - bias.shape[-1] % 8))[..., : bias.shape[-1]]
 
 
+def linear(layer, x):
+    """A Linear, or a convolution with kernel 1 as one, on `(batch, frames, channels)`; and beside it what adapters of
+    peft add.
+    """
+    if isinstance(layer, (nn.Linear, nn.Conv1d)):
+        return F.linear(x, layer.weight.flatten(1), layer.bias)
+    y = linear(layer.get_base_layer(), x)
+    for name in [] if layer.disable_adapters or layer.merged else layer.active_adapters:
+        y = y + linear(layer.lora_B[name], linear(layer.lora_A[name], x) * layer.scaling[name])
+    return y
+
+
+def lowered(x):
+    """`x` as autocast would cast it for a matrix product: once for all products that read it."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 class RelativeAttention(nn.Module):
     """Multi-head self-attention with a content term (bias u) and a distance term (bias v).
 
@@ -69,21 +89,24 @@ class RelativeAttention(nn.Module):
     def forward(self, x, positions):
         """`x` `(batch, frames, dim)`, `positions` `(2 * frames - 1, dim)` -> `(batch, frames, dim)`."""
         batch, frames, dim = x.shape
+        x = lowered(x)
 
         def split(y):  # (batch, frames, dim) -> (batch, heads, frames, width)
             return y.view(y.shape[0], -1, self.heads, self.width).transpose(1, 2)
 
-        q, k, v = split(self.linear_q(x)), split(self.linear_k(x)), split(self.linear_v(x))
+        q, k, v = (split(linear(layer, x)) for layer in (self.linear_q, self.linear_k, self.linear_v))
         p, scale = split(self.linear_pos(positions)[None]), 1 / math.sqrt(self.width)
         by_distance = shift_to_keys((q + self.pos_bias_v[:, None].to(q.dtype)) @ (p * scale).transpose(-2, -1))
-        q, rate = q + self.pos_bias_u[:, None].to(q.dtype), self.dropout if self.training else 0.0
+        q, rate = (q + self.pos_bias_u[:, None].to(q.dtype)) * scale, self.dropout if self.training else 0.0
         if self.form == "plain" or (self.form == "auto" and self._slow_if_fused(by_distance, rate)):
-            scores = torch.add(by_distance, q @ k.transpose(-2, -1), alpha=scale)
-            out = dropout(torch.softmax(scores, dim=-1).to(v.dtype), rate, self.training) @ v
+            scores = by_distance + q @ k.transpose(-2, -1)
+            with torch.autocast(x.device.type, enabled=False):  # else the scores are cast to float32 and back
+                weights = torch.softmax(scores, dim=-1)
+            out = dropout(weights, rate, self.training) @ v
         else:
             by_distance = aligned(by_distance) if x.device.type == "cuda" else by_distance
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=by_distance, dropout_p=rate)
-        return self.linear_out(out.transpose(1, 2).reshape(batch, frames, dim))
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=by_distance, dropout_p=rate, scale=1.0)
+        return linear(self.linear_out, out.transpose(1, 2).reshape(batch, frames, dim))
 
     @staticmethod
     def _slow_if_fused(by_distance, rate):
@@ -92,13 +115,19 @@ class RelativeAttention(nn.Module):
         return by_distance.device.type == "cpu" and (rate > 0 or low)
 
 
-def pointwise(layer, x):
-    """A convolution with kernel 1 on `(batch, frames, channels)`: a Linear without transposes. What wraps it (an
-    adapter) is called.
+def depthwise(layer, x):
+    """A convolution of each channel over time, on `(batch, channels, frames)`.
+
+    Where its weights learn on a CPU it goes over `LONGEST` frames at a time: from 512 on their gradient takes ten times
+    as long at once. The numbers are the same but for rounding.
     """
-    if type(layer) is nn.Conv1d:
-        return F.linear(x, layer.weight.squeeze(-1), layer.bias)
-    return layer(x.transpose(1, 2)).transpose(1, 2)
+    frames, reach = x.shape[-1], layer.padding[0]
+    learns = layer.weight.requires_grad and torch.is_grad_enabled()
+    if x.device.type != "cpu" or not learns or frames <= LONGEST:
+        return layer(x)
+    step, x = math.ceil(frames / math.ceil(frames / LONGEST)), F.pad(x, (reach, reach))
+    pieces = [x[..., first : first + step + 2 * reach] for first in range(0, frames, step)]
+    return torch.cat([F.conv1d(piece, layer.weight, layer.bias, groups=layer.groups) for piece in pieces], dim=-1)
 
 
 class FeedForward(nn.Module):
@@ -110,7 +139,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x):
         """`(batch, frames, dim)` -> the same shape."""
-        return pointwise(self.w_2, self.dropout(F.relu(pointwise(self.w_1, x))))
+        return linear(self.w_2, self.dropout(F.relu(linear(self.w_1, lowered(x)))))
 
 
 class ConvolutionModule(nn.Module):
@@ -125,9 +154,9 @@ class ConvolutionModule(nn.Module):
 
     def forward(self, x):
         """`(batch, frames, dim)` -> the same shape."""
-        x = F.glu(pointwise(self.pointwise_conv1, x), dim=-1)
-        x = F.silu(self.norm(self.depthwise_conv(x.transpose(1, 2)))).transpose(1, 2)
-        return pointwise(self.pointwise_conv2, x)
+        x = F.glu(linear(self.pointwise_conv1, x), dim=-1)
+        x = F.silu(self.norm(depthwise(self.depthwise_conv, x.transpose(1, 2)))).transpose(1, 2)
+        return linear(self.pointwise_conv2, x)
 
 
 class ConformerBlock(nn.Module):

@@ -31,7 +31,7 @@ from lib.training.measuring import (
 from lib.training.settings import pick_device, pick_precision
 
 
-def profile(sizes, strategy, variant, device, rows=12):
+def profile(sizes, strategy, variant, device, rows=24):
     """Where the time of one step goes, by PyTorch's profiler: a DataFrame op, calls, ms, share."""
     from torch.profiler import ProfilerActivity, profile as profiler
 

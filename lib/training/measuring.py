@@ -2,8 +2,9 @@
 
 A step is reading the batch, forward, backward and the optimizer. Weights are random, as only time is measured; waves
 are noise. A variant is a dict: attention ("plain", "fused"), precision ("fp32", "bf16"), cache (the frozen prefix, read
-as in training), and where wanted resident (the data lies on the device), graphs (a step is one CUDA graph, where the
-device has them) and compiled (`torch.compile` on the blocks).
+as in training), and where wanted convolution ("whole": over all frames at once, also where that is slow), resident (the
+data lies on the device), graphs (a step is one CUDA graph, where the device has them) and compiled (`torch.compile` on
+the blocks).
 """
 
 import contextlib
@@ -36,9 +37,10 @@ STRATEGIES = {
     "depth 2 full, speaker layer": dict(depth=2, open_spk_ffn=1),
 }
 VARIANTS = [
-    dict(attention=a, precision=p, cache=c)
+    dict(attention=a, precision=p, cache=c, convolution="cut")
     for c, p, a in itertools.product((False, True), ("fp32", "bf16"), ("plain", "fused"))
 ]
+VARIANTS.insert(0, {**VARIANTS[0], "convolution": "whole"})  # the plain path, as the public implementation goes
 
 FAST = dict(
     attention="plain", precision="bf16", cache=True
@@ -66,13 +68,17 @@ class Noise(torch.utils.data.Dataset):
 
 
 @contextlib.contextmanager
-def attention(form):
-    """Within: all models use the `plain` or the `fused` form."""
-    usual, conformer.RelativeAttention.form = conformer.RelativeAttention.form, form
+def attention(form, convolution="cut"):
+    """Within: all models use the `plain` or the `fused` form; and convolutions over all frames at once where they are
+    `whole`.
+    """
+    usual = conformer.RelativeAttention.form, conformer.LONGEST
+    conformer.RelativeAttention.form = form
+    conformer.LONGEST = math.inf if convolution == "whole" else conformer.LONGEST
     try:
         yield
     finally:
-        conformer.RelativeAttention.form = usual
+        conformer.RelativeAttention.form, conformer.LONGEST = usual
 
 
 def autocast(precision, device):
@@ -84,7 +90,7 @@ def step_time(sizes, strategy, variant, folder, steps, device, batch=4):
     """Median seconds a step after two to warm up; peak MB of it all (weights, gradients, filling the cache); trainable
     parameters; why steps are no CUDA graph, "" where they are or were not asked to be.
     """
-    with attention(variant["attention"]), runs.PeakMemory(device) as peak:
+    with attention(variant["attention"], variant.get("convolution")), runs.PeakMemory(device) as peak:
         seconds, _, trainable, broken = run_steps(sizes, strategy, variant, folder, steps + 2, device, batch)
     return statistics.median(seconds[2:]), peak.mb, trainable, broken
 
@@ -166,10 +172,11 @@ def training_table(sizes, strategies, steps, device, variants=VARIANTS, say=prin
                         variant["precision"],
                         "cached" if variant["cache"] else "uncached",
                         *[word for word in ("resident", "graphs", "compiled") if variant.get(word)],
+                        *["whole convolutions"] * (variant.get("convolution") == "whole"),
                     ]
                 )
                 say(
-                    f"{strategy:<13} {variant['attention']:<5} {kind:<28} "
+                    f"{strategy:<13} {variant['attention']:<5} {kind:<32} "
                     f"{seconds:6.2f} s  x {rows[-1]['faster']:.2f}  {memory:6.0f} MB"
                 )
     return pd.DataFrame(rows)
@@ -187,7 +194,7 @@ def comparison_table(sizes, strategies, device, items=8, epochs=5, batch=4, say=
         for strategy in strategies:
             took = {}
             for name, variant in (("plain", VARIANTS[0]), ("fast", FAST)):
-                with attention(variant["attention"]):
+                with attention(variant["attention"], variant.get("convolution")):
                     seconds, filled, _, _ = run_steps(
                         sizes, strategy, variant, Path(folder), epochs * items // batch, device, batch, items
                     )
@@ -272,10 +279,10 @@ def matrix_share(sizes, strategy, batches, device, steps=5, say=print, more=None
     from torch.utils.flop_counter import FlopCounterMode
 
     rows, most = [], matrix_rate(device, edge) / 1e12
-    variant = dict(attention="fused", precision="bf16", cache=False)
+    variant = dict(attention="auto", precision="bf16", cache=False)
     for batch in batches:
         counter = FlopCounterMode(display=False)
-        with attention("fused"):
+        with attention("auto"):
             seconds, *_, broken = run_steps(
                 sizes, strategy, {**variant, **(more or {})}, None, steps + 2, device, batch
             )

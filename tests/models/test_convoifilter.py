@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from golden_rules import fill_by_rule, signals
 
-from lib.models import precision
+from lib.models import conformer, precision
 from lib.models.checkpoint import CheckpointError
 from lib.models.conformer import RelativeAttention, aligned, relative_positions, shift_to_keys
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
@@ -404,3 +405,29 @@ def test_forms_of_attention_agree_in_value_and_gradient(monkeypatch):
     for plain, fused in zip(*found.values()):
         torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
     assert found["plain"][1].abs().sum() > 0
+
+
+@pytest.mark.parametrize("frames", [6, 7, 13, 20])
+def test_a_depthwise_convolution_in_pieces_is_the_whole_one_in_value_and_gradient(monkeypatch, frames):
+    torch.manual_seed(0)
+    layer, given, found = torch.nn.Conv1d(3, 3, 5, padding=2, groups=3), torch.randn(2, 3, frames), {}
+    for longest in (math.inf, 6):
+        monkeypatch.setattr(conformer, "LONGEST", longest)
+        x = given.clone().requires_grad_()
+        y = conformer.depthwise(layer, x)
+        wanted = [x, layer.weight, layer.bias]
+        found[longest] = [y, *torch.autograd.grad((y * torch.arange(y.shape[-1])).sum(), wanted)]
+    for whole, cut in zip(*found.values()):
+        torch.testing.assert_close(cut, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_only_a_depthwise_convolution_that_learns_goes_in_pieces(monkeypatch):
+    monkeypatch.setattr(conformer, "LONGEST", 4)
+    layer, x, called = torch.nn.Conv1d(3, 3, 5, padding=2, groups=3), torch.randn(2, 3, 9), []
+    layer.register_forward_hook(lambda *_: called.append("whole"))
+    conformer.depthwise(layer, x)
+    assert not called
+    conformer.depthwise(layer.requires_grad_(False), x)
+    with torch.no_grad():
+        conformer.depthwise(layer.requires_grad_(True), x)
+    assert called == ["whole", "whole"]

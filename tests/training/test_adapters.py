@@ -8,6 +8,7 @@ import torch
 from lib import runs
 from lib.listening import diagrams
 from lib.models.checkpoint import CheckpointError
+from lib.models.conformer import linear
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 from lib.training import adapters, comparison, freezing, strategies
 from lib.training.equaliser import at_home
@@ -77,6 +78,31 @@ def test_only_adapters_move_and_merging_keeps_the_estimate_and_the_usual_names(t
     moved = {name for name, tensor in tiny.state_dict().items() if not torch.equal(tensor, usual[name])}
     parts = ["linear_q", "linear_k", "linear_v", "linear_out", *["w_1", "w_2"] * (beside == "all")]
     assert moved == {name for name in usual if name.endswith("weight") and any(f".{part}." in name for part in parts)}
+
+
+def test_adapters_add_what_peft_itself_would_switched_on_off_and_merged(tiny, batch):
+    from peft.tuners.lora import LoraLayer
+
+    adapters.add_adapters(tiny, rank=4)
+    steps(tiny, batch)
+    layers = [part for part in tiny.modules() if isinstance(part, LoraLayer)]
+    assert {type(layer.get_base_layer()) for layer in layers} == {torch.nn.Linear, torch.nn.Conv1d}
+
+    def both(layer):
+        width = layer.get_base_layer().weight.shape[1]
+        x = torch.randn(2, 5, width)
+        convolves = isinstance(layer.get_base_layer(), torch.nn.Conv1d)
+        return linear(layer, x), layer(x.transpose(1, 2)).transpose(1, 2) if convolves else layer(x)
+
+    with torch.no_grad():
+        for layer in layers:
+            on = both(layer)
+            torch.testing.assert_close(*on, rtol=1e-4, atol=1e-5)
+            layer.enable_adapters(False)
+            torch.testing.assert_close(*both(layer), rtol=1e-4, atol=1e-5)
+            layer.enable_adapters(True)
+            layer.merge()
+            torch.testing.assert_close(*both(layer), rtol=1e-4, atol=1e-5)
 
 
 def test_merged_model_saves_and_loads_as_any_other(tiny, batch, tmp_path):
