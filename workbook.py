@@ -41,6 +41,8 @@ VENV = ROOT / ".venv"
 MAIN_JOB = ["01", "02", "03"]
 SECONDS_A_CELL = 3600  # in the tests: the longest takes minutes on a quiet pair of cores, and five times that elsewhere
 UPLOAD_BYTES = 2**28  # the largest message that JupyterLab takes from a page, where its own limit is 10 MB
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}  # `python -m lib.training.waiting` has the reason
+ASLEEP = {"GOMP_SPINCOUNT": "0"}  # two programs at a time on two cores
 COLUMNS = {"si_sdr": "SI-SDR", "si_sdri": "SI-SDRi", "pesq": "PESQ", "estoi": "ESTOI", "share_over_1_db": "over 1 dB"}
 FETCH = """
 import sys
@@ -342,12 +344,12 @@ def set_up(here=False, needs=DEV):
 def environment(python, **more):
     """The variables a child sees: this environment's programs first, its own kernels, UTF-8 everywhere; and `more`.
 
-    Threads of torch that wait for each other sleep (OMP_WAIT_POLICY) unless the caller says otherwise: by default they
-    spin, and where other work runs beside them a loop of small products takes ten times as long.
+    Threads of torch that wait for each other spin for a moment and then sleep (`WAITING`), unless the caller says
+    otherwise.
     """
     path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
     settings = {"PATH": path, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "JUPYTER_PREFER_ENV_PATH": "1", **more}
-    defaults = {"OMP_WAIT_POLICY": "PASSIVE"}
+    defaults = {} if WAITING.keys() & os.environ.keys() else WAITING
     return {name: value for name, value in {**defaults, **os.environ, **settings}.items() if name != "PYTHONHOME"}
 
 
@@ -670,7 +672,7 @@ def test(here=False):
     check_style(python)
     if not fetch_voices(python):
         print("The voices could not be fetched; what needs them will fail below.", flush=True)
-    code = call(python, "-m", "pytest", *workers(), "tests")
+    code = call(python, "-m", "pytest", *workers(), "tests", **ASLEEP)
     with tempfile.TemporaryDirectory() as folder:
         reports, commands = [], []
         for group in groups():
@@ -693,9 +695,10 @@ def side_by_side(python, commands, said):
     if len(commands) < 2 or not workers():
         return max([call(python, *command) for command in commands], default=0)
     with open(said, "w+", encoding="utf-8", errors="replace") as file:
-        second = subprocess.Popen([str(python), *commands[1]], cwd=ROOT, env=environment(python), stdout=file)
+        asleep = environment(python, **ASLEEP)
+        second = subprocess.Popen([str(python), *commands[1]], cwd=ROOT, env=asleep, stdout=file)
         try:
-            codes = [call(python, *commands[0]), second.wait()]
+            codes = [call(python, *commands[0], **ASLEEP), second.wait()]
         finally:
             stop(second)
         file.seek(0)

@@ -437,11 +437,14 @@ def test_everyone_goes_to_the_chapter_that_finds_who_speaks(started):
     assert command[:4] == ["python", "-P", "-m", "lib.diarization.everyone"] and "--everyone" not in command
 
 
-def test_waiting_threads_sleep_unless_the_caller_says_otherwise(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert workbook.environment("python")["OMP_WAIT_POLICY"] == "PASSIVE"
+def test_waiting_threads_spin_for_a_moment_unless_the_caller_says_otherwise(monkeypatch):
+    for name in workbook.WAITING:
+        monkeypatch.delenv(name, raising=False)
+    assert workbook.WAITING.items() <= workbook.environment("python").items()
+    assert workbook.environment("python", **workbook.ASLEEP)["GOMP_SPINCOUNT"] == "0"
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert workbook.environment("python")["OMP_WAIT_POLICY"] == "ACTIVE"
+    told = workbook.environment("python")
+    assert told["OMP_WAIT_POLICY"] == "ACTIVE" and "GOMP_SPINCOUNT" not in told
 
 
 # Google Colab

@@ -3,6 +3,7 @@
 Waves are float32 `(samples,)` in [-1, 1] at 16 kHz; a device delays nothing, so a target stays aligned with its mix.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,7 @@ class Device:
         """Whether a sum through the device is the sum of its parts through it."""
         return not self.codec and not self.clip_dbfs
 
+    @functools.cache
     def response(self):
         """The impulse response `(taps,)`, symmetric about its middle but for the comb."""
         impulse = np.zeros(TAPS)
@@ -58,7 +60,7 @@ class Device:
         """`wave` as the device passes it on, of the same length."""
         if self == Device():
             return wave
-        heard = signal.fftconvolve(wave, self.response())[TAPS // 2 :][: len(wave)]
+        heard = signal.oaconvolve(wave, self.response())[TAPS // 2 :][: len(wave)]
         if self.clip_dbfs:
             heard = np.clip(heard, -(10 ** (self.clip_dbfs / 20)), 10 ** (self.clip_dbfs / 20))
         return (mu_law(heard) if self.codec else heard).astype(np.float32)

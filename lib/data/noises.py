@@ -3,6 +3,7 @@
 Waves are float32 `(samples,)` at 16 kHz.
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,22 @@ def fan(rng, samples, hum_hz=100.0, whine_hz=1180.0):
 
     The mains' hum and the blades' whine keep their pitch; level, phase and wandering differ by `rng`.
     """
-    hz = np.fft.rfftfreq(samples, 1 / SR)
-    slope = np.interp(hz, [0, 60, 150, 400, 1500, 4000, 8000], [-40, -12, 0, -3, -10, -22, -40])
-    air = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * 10 ** (slope / 20), samples)
+    air = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * _air(samples), samples)
     times = np.arange(samples) / SR
-    hum = sum(np.sin(2 * np.pi * k * hum_hz * times + rng.uniform(0, 2 * np.pi)) / k for k in range(1, 6))
+    second = times[:SR] if float(hum_hz).is_integer() else times  # a whole number of Hz begins anew each second
+    hum = sum(np.sin(2 * np.pi * k * hum_hz * second + rng.uniform(0, 2 * np.pi)) / k for k in range(1, 6))
+    hum = np.resize(hum, samples)
     wander = np.cumsum(np.interp(times, np.linspace(0, times[-1] + 1e-9, 12), rng.uniform(-6, 6, 12))) / SR
     whine = np.sin(2 * np.pi * (whine_hz * times + wander) + rng.uniform(0, 2 * np.pi))
     wave = _unit(air) + rng.uniform(0.25, 0.5) * _unit(hum) + rng.uniform(0.1, 0.2) * _unit(whine)
     return _unit(wave).astype(np.float32)
+
+
+@functools.lru_cache(8)
+def _air(samples):
+    """The gain of a fan's air at each frequency of a wave of `samples`."""
+    hz = np.fft.rfftfreq(samples, 1 / SR)
+    return 10 ** (np.interp(hz, [0, 60, 150, 400, 1500, 4000, 8000], [-40, -12, 0, -3, -10, -22, -40]) / 20)
 
 
 def _unit(wave):

@@ -30,7 +30,7 @@ def place(waves, room, sr):
 
 def through(wave, response):
     """`wave` as it is heard through `response`, cut to its own length."""
-    return signal.fftconvolve(wave, response)[: len(wave)].astype(np.float32)
+    return signal.oaconvolve(wave, response)[: len(wave)].astype(np.float32)
 
 
 def simulate(size, rt60, microphone, sources, sr):

@@ -3,6 +3,7 @@
 Distances are in metres, waves and impulse responses float32 `(samples,)` at 16 kHz.
 """
 
+import functools
 import hashlib
 import json
 import tempfile
@@ -128,6 +129,9 @@ def high_pass(place, wave):
     """`wave` without what lies under the place's lowest frequency (second-order Butterworth)."""
     if not place.high_pass_hz:
         return wave
-    return signal.sosfilt(signal.butter(2, place.high_pass_hz, "highpass", fs=SR, output="sos"), wave).astype(
-        np.float32
-    )
+    return signal.sosfilt(_sections(place.high_pass_hz), wave).astype(np.float32)
+
+
+@functools.cache
+def _sections(hz):
+    return signal.butter(2, hz, "highpass", fs=SR, output="sos")

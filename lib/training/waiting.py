@@ -1,9 +1,10 @@
 """What threads do while they wait for each other: `python -m lib.training.waiting --out results/speed_waiting.csv`.
 
-OpenMP's threads, which torch computes with, spin while they wait, unless OMP_WAIT_POLICY is PASSIVE. Spinning is quick
-where every thread has a core of its own. Where other work wants the cores, threads spin away the time of the one they
-wait for. Measured are training steps of the starter's Conformer, one run alone and two at once, in turns, so that
-whatever else the machine does meets both policies.
+OpenMP's threads, which torch computes with, spin while they wait, for milliseconds by default. That is quick where
+every thread has a core of its own. Where other work wants the cores, threads spin away the time of the one they wait
+for. With OMP_WAIT_POLICY=PASSIVE they sleep at once, and waking takes longer than a small product does. In between
+stands a short spin (GOMP_SPINCOUNT, for the OpenMP of Linux). Measured are training steps of the starter's Conformer,
+one run alone and several at once, in turns, so that whatever else the machine does meets all alike.
 """
 
 import argparse
@@ -16,11 +17,15 @@ from pathlib import Path
 
 from lib import runs
 
-POLICIES = ("default", "PASSIVE")
-VARIABLE = "OMP_WAIT_POLICY"
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+POLICIES = {
+    "default": {},
+    "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+    **{f"{spins} spins": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(spins)} for spins in (1000, 3000, 10000)},
+}
 
 
-def work(seconds, batch=1):
+def work(seconds, batch=4):
     """Print "ready" after a step to warm up, wait for a line, and print the steps a second over `seconds`."""
     import torch
 
@@ -47,9 +52,9 @@ def work(seconds, batch=1):
 
 
 def rates(policy, at_once, seconds):
-    """Steps a second of each of `at_once` runs that begin together under `policy`."""
-    variables = {name: value for name, value in os.environ.items() if name not in (VARIABLE, "OMP_NUM_THREADS")}
-    variables |= {} if policy == "default" else {VARIABLE: policy}
+    """Steps a second of each of `at_once` runs that begin together under `policy`, a key of `POLICIES`."""
+    variables = {name: value for name, value in os.environ.items() if name not in (*VARIABLES, "OMP_NUM_THREADS")}
+    variables |= POLICIES[policy]
     command = [sys.executable, "-m", "lib.training.waiting", "--work", str(seconds)]
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables, cwd=runs.ROOT)
     workers = [subprocess.Popen(command, **pipes) for _ in range(at_once)]
@@ -67,13 +72,13 @@ def rates(policy, at_once, seconds):
             worker.wait()
 
 
-def table(seconds, rounds, say=print):
+def table(seconds, rounds, most=2, say=print):
     """Rows (dicts): at_once, policy, steps a second of each run (median over rounds), times as fast as the default, and
     the machine's load before, in processes that want a core.
     """
     found, loads = {}, {}
     for _ in range(rounds):
-        for at_once in (1, 2):
+        for at_once in range(1, most + 1):
             for policy in POLICIES:
                 key = (at_once, policy)
                 loads.setdefault(key, []).append(os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan"))
@@ -94,13 +99,14 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, help="CSV file")
     parser.add_argument("--seconds", type=float, default=8, help="of each run")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--most", type=int, default=2, help="runs at once")
     parser.add_argument("--work", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.work is not None:
         return work(options.work)
     import pandas as pd
 
-    found = pd.DataFrame(table(options.seconds, options.rounds))
+    found = pd.DataFrame(table(options.seconds, options.rounds, options.most))
     print(found.to_string(index=False))
     if options.out:
         runs.write_text(options.out, found.to_csv(index=False))
