@@ -40,21 +40,9 @@ class Device:
         """Whether a sum through the device is the sum of its parts through it."""
         return not self.codec and not self.clip_dbfs
 
-    @functools.cache
     def response(self):
         """The impulse response `(taps,)`, symmetric about its middle but for the comb."""
-        impulse = np.zeros(TAPS)
-        impulse[TAPS // 2] = 1.0
-        if self.curve:
-            hz, decibels = map(np.array, zip(*self.curve))
-            grid = np.linspace(0, SR / 2, 129)
-            gains = 10 ** (np.interp(grid, hz, decibels) / 20)
-            impulse = signal.firwin2(TAPS, grid / (SR / 2), gains)
-        late = round(self.comb_ms * SR / 1000)
-        combed = impulse.copy()
-        if late:
-            combed[late:] += self.comb_gain * impulse[:-late]
-        return combed
+        return _response(self)
 
     def __call__(self, wave):
         """`wave` as the device passes it on, of the same length."""
@@ -64,6 +52,23 @@ class Device:
         if self.clip_dbfs:
             heard = np.clip(heard, -(10 ** (self.clip_dbfs / 20)), 10 ** (self.clip_dbfs / 20))
         return (mu_law(heard) if self.codec else heard).astype(np.float32)
+
+
+@functools.cache
+def _response(device):
+    impulse = np.zeros(TAPS)
+    impulse[TAPS // 2] = 1.0
+    if device.curve:
+        hz, decibels = map(np.array, zip(*device.curve))
+        grid = np.linspace(0, SR / 2, 129)
+        gains = 10 ** (np.interp(grid, hz, decibels) / 20)
+        impulse = signal.firwin2(TAPS, grid / (SR / 2), gains)
+    late = round(device.comb_ms * SR / 1000)
+    combed = impulse.copy()
+    if late:
+        combed[late:] += device.comb_gain * impulse[:-late]
+    combed.setflags(write=False)  # every call gets the same one
+    return combed
 
 
 def own_noise(device, rng, samples):

@@ -95,9 +95,9 @@ class SincNet(nn.Module):
 
     def _log_front(self, x):
         with torch.autocast(x.device.type, enabled=False):  # in bfloat16 the loud bands would leak into the quiet ones
-            x = (self.conv1d[0](x.float()).abs() + 1e-3).log()
+            x = (F.max_pool1d(self.conv1d[0](x.float()).abs(), 3) + 1e-3).log()  # the log of the largest
         for layer, (conv, norm) in enumerate(zip(self.conv1d, self.norm1d)):
-            x = F.max_pool1d(conv(x) if layer else x, 3)
+            x = F.max_pool1d(conv(x), 3) if layer else x
             x = F.group_norm(x.float(), 1, norm.weight, norm.bias)  # one group: all channels of a wave together
             x = F.leaky_relu(x) if layer else x
         return x

@@ -18,7 +18,7 @@ import torch
 
 from lib import runs
 from lib.losses import negative_si_snr, residual_level, speaks
-from lib.training import prefix, resident
+from lib.training import known, prefix, resident
 from lib.training.settings import (
     MAY_DIFFER,
     Settings,
@@ -110,11 +110,11 @@ def measure(model, data, *, collate=None, score=None, batch_size=8, device="auto
     autocast = (
         contextlib.nullcontext() if (kind := pick_precision(precision, device)) == "fp32" else _autocast(device, kind)
     )
-    accepted, rows = accepted_by(model), []
+    accepted, rows, shared = accepted_by(model), [], known.KNOWN(model, kind)
     for batch in torch.utils.data.DataLoader(data, batch_size, collate_fn=collate or pad):
         batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
         with torch.inference_mode(), autocast:
-            output = model(**{name: value for name, value in batch.items() if name in accepted})
+            output = model(**{name: value for name, value in shared(batch).items() if name in accepted})
             columns = {
                 name: values.float().cpu().numpy()
                 for name, values in (score or score_extraction)(output, batch).items()

@@ -117,8 +117,8 @@ def fill(model, data, known, stage, collate, folder, precision, device, batch_si
     """
     folder.mkdir(parents=True, exist_ok=True)
     waves, chunks = known
-    key = _key(model, stage, waves, precision)
-    places = {name: folder / f"{key}-{name}.npy" for name in names_of(stage)}
+    own = key(model, stage, waves, precision)
+    places = {name: folder / f"{own}-{name}.npy" for name in names_of(stage)}
     missing = {name: path for name, path in places.items() if not path.is_file()}
     for path in set(places.values()) - set(missing.values()):
         os.utime(path)  # used now, so not the first to go
@@ -233,7 +233,7 @@ def _look_at(data, chunk):
     return digest.hexdigest(), max(1, -(-longest // chunk))
 
 
-def _key(model, stage, waves, precision):
+def key(model, stage, waves, precision):
     """A hash of the weights that make `stage`, and of what they are applied to."""
     conformer = model.enh_model.separator.conformer
     parts = [model.xvector_model.sincnet, model.xvector_model.tdnns]
