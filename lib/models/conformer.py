@@ -50,7 +50,7 @@ def aligned(bias):
 
 def linear(layer, x):
     """A Linear, or a convolution with kernel 1 as one, on `(batch, frames, channels)`; and beside it what adapters of
-    peft add.
+    peft add (those of `lib.training.adapters`: without dropout).
     """
     if isinstance(layer, (nn.Linear, nn.Conv1d)):
         return F.linear(x, layer.weight.flatten(1), layer.bias)

@@ -2,10 +2,10 @@
 plain path in the same run.
 
 The plain path: both x-vectors and all blocks forward in each step, backward through the trainable blocks, fp32,
-attention written out. Against it: fused attention, bfloat16 autocast, the frozen-prefix cache (read from disk, as in
-training), and each pair of them. A step is reading the batch, forward, backward and the optimizer. Weights are random,
-as only time is measured; waves are noise. Machines are noisy: each figure is the median of a few steps, and the ratio's
-two sides are measured within the same minute.
+attention written out, convolutions over all frames at once. Against it: fused attention, bfloat16 autocast, the frozen-
+prefix cache (read from disk, as in training), and each pair of them. A step is reading the batch, forward, backward and
+the optimizer. Weights are random, as only time is measured; waves are noise. Machines are noisy: each figure is the
+median of a few steps, and the ratio's two sides are measured within the same minute.
 """
 
 import argparse
