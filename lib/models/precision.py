@@ -10,6 +10,7 @@ from torch import nn
 
 LEAST_DB = 40.0  # how far the difference between the two precisions' estimates must lie below the estimate
 LEAST_CHUNKS = 4  # a CPU tries bf16 on one chunk, which pays from so many on
+TRIALS = 10  # of a CPU with the instructions that seems no faster with them
 LEAST_BATCHES = 8  # a GPU tries both on one batch, twice each
 
 
@@ -25,18 +26,23 @@ def bf16_is_faster(device):
 
 @functools.cache
 def bf16_pays():
-    """True where this CPU multiplies bfloat16 at least 1.2 times as fast as float32; timed once, for 20 ms. Some have
-    the instruction and are half as fast.
+    """True where this CPU multiplies bfloat16 at least 1.2 times as fast as float32. Some have the instruction and are
+    half as fast.
+
+    Timed once, in turns, for 30 ms. A no is asked for again up to nine times, 30 ms apart: other work on the cores may
+    have been in the way, and a whole training depends on the answer.
     """
-    seconds = []
-    for kind in (torch.float32, torch.bfloat16):
-        one, times = torch.ones(512, 512, dtype=kind), []
-        for _ in range(8):
+    kinds = (torch.float32, torch.bfloat16)
+    ones, best = {kind: torch.ones(512, 512, dtype=kind) for kind in kinds}, dict.fromkeys(kinds, float("inf"))
+    for trial in range(TRIALS):
+        time.sleep(0.03 * (trial > 0))
+        for kind in 8 * kinds:
             started = time.perf_counter()
-            one @ one
-            times.append(time.perf_counter() - started)
-        seconds.append(min(times))
-    return seconds[0] > 1.2 * seconds[1]
+            ones[kind] @ ones[kind]
+            best[kind] = min(best[kind], time.perf_counter() - started)
+        if best[torch.float32] > 1.2 * best[torch.bfloat16]:
+            return True
+    return False
 
 
 class Runs:

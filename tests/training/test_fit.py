@@ -443,6 +443,22 @@ def test_a_fast_and_a_slow_bf16_are_told_apart_by_the_clock(monkeypatch):
     precision.bf16_pays.cache_clear()
 
 
+def test_other_work_during_the_first_trials_of_bf16_does_not_decide_them(monkeypatch):
+    now, calls = [0.0], []
+
+    def multiply(one, _):
+        calls.append(one.dtype)
+        disturbed = one.dtype == torch.bfloat16 and len(calls) <= 40
+        now[0] += 9.0 if disturbed else 0.5 if one.dtype == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(precision.time, "sleep", lambda _: None)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", multiply)
+    precision.bf16_pays.cache_clear()
+    assert precision.bf16_pays() and len(calls) == 48
+    precision.bf16_pays.cache_clear()
+
+
 def test_bf16_leaves_no_trace_in_the_model(tmp_path):
     model = tiny_extractor()
     freeze(model, depth=1, type="attn")
