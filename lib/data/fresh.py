@@ -1,8 +1,8 @@
 """Mixtures made while a model trains: new ones in each epoch, of the same people, place and kinds.
 
-The first epoch is the data set on disk, mixture by mixture; each later one goes on where that stopped, as if more had
-been asked of it. Whatever was made stands in a manifest, by which it can be made again. Waves are float32 `(samples,)`
-at 16 kHz.
+The first epoch is the data set on disk, read mixture by mixture; each later one goes on where that stopped, as if more
+had been asked of it. Whatever was made stands in a manifest, as the data set's does, by which it can be made again.
+Waves are float32 `(samples,)` at 16 kHz.
 """
 
 import contextlib
@@ -12,18 +12,19 @@ from pathlib import Path
 import torch
 
 from lib.data import manifest, mixture_settings, recipes, rendering
+from lib.data.dataset import open_dataset
 from lib.data.pools import MixtureError, make_pools
 
 ROUNDS = 10  # a mixture that cannot be made is replaced by one of the next round, so many times
 
 
 class FreshMixtures(torch.utils.data.Dataset):
-    """`items` Train mixtures of an epoch, made on the spot as those of the Dataset `folder` were; items as of
-    `dataset.open_dataset`.
+    """`items` Train mixtures of an epoch: first those of the Dataset `folder`, then others made as they were; items as
+    of `dataset.open_dataset`.
 
     voices: the table that the folder was built from. record: file to which a line of JSON is added for each mixture
     that is made. `lib.training.fit` calls `set_epoch`; with one worker process mixtures are made beside the training.
-    Raises `MixtureError` where the folder was not built here, or of other voices.
+    Raises `MixtureError` where the folder was not built here, or of other voices, and `DatasetError` as `open_dataset`.
     """
 
     def __init__(self, voices, folder, items=None, record=None):
@@ -44,6 +45,8 @@ class FreshMixtures(torch.utils.data.Dataset):
             )
         self.items = items or self.settings.count("Train", len(self.pools.targets["Train"]))
         self.record, self.epoch, self.library = record, 0, None
+        self.stored = open_dataset(folder, "Train")
+        self.places = {int(index): place for place, index in enumerate(self.stored.pairs["index"])}
 
     def __len__(self):
         return self.items
@@ -54,9 +57,11 @@ class FreshMixtures(torch.utils.data.Dataset):
     def __getitem__(self, place):
         if not 0 <= place < self.items:
             raise IndexError(place)
+        index = self.epoch * self.items + place + 1
+        if not self.epoch and index in self.places:
+            return self.stored[self.places[index]]
         if self.library is None:  # in each process its own
             self.library = recipes.Library(self.pools.roots, place=self.settings.place)
-        index = self.epoch * self.items + place + 1
         for turn in range(ROUNDS):
             made = self._made(index + 10**6 * turn)
             if made:
