@@ -1,8 +1,8 @@
 """Mixtures made while a model trains: new ones in each epoch, of the same people, place and kinds.
 
-The first epoch is the data set on disk, read mixture by mixture; each later one goes on where that stopped, as if more
-had been asked of it. Whatever was made stands in a manifest, as the data set's does, by which it can be made again.
-Waves are float32 `(samples,)` at 16 kHz.
+An epoch goes on where the one before stopped. What the data set on disk holds is read there, and what comes after is
+made, as if more had been asked of it. Whatever was made stands in a manifest, as the data set's mixtures do, by which
+it can be made again. Waves are float32 `(samples,)` at 16 kHz.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ ROUNDS = 10  # a mixture that cannot be made is replaced by one of the next roun
 
 class FreshMixtures(torch.utils.data.Dataset):
     """`items` Train mixtures of an epoch: first those of the Dataset `folder`, then others made as they were; items as
-    of `dataset.open_dataset`.
+    of `dataset.open_dataset`. None is heard twice.
 
     voices: the table that the folder was built from. record: file to which a line of JSON is added for each mixture
     that is made. `lib.training.fit` calls `set_epoch`; with one worker process mixtures are made beside the training.
@@ -58,7 +58,7 @@ class FreshMixtures(torch.utils.data.Dataset):
         if not 0 <= place < self.items:
             raise IndexError(place)
         index = self.epoch * self.items + place + 1
-        if not self.epoch and index in self.places:
+        if index in self.places:
             return self.stored[self.places[index]]
         if self.library is None:  # in each process its own
             self.library = recipes.Library(self.pools.roots, place=self.settings.place)

@@ -55,7 +55,7 @@ def test_training_hears_other_mixtures_in_each_epoch(built, tmp_path):
     how = dict(epochs=2, batch_size=2, workers=1, device="cpu", progress="none", collate=collate)
     fit(model, fresh, open_dataset(folder, "Val"), tmp_path / "run", **how)
     rows = [json.loads(line) for line in (tmp_path / "made.jsonl").read_text().splitlines()]
-    assert sorted((row["epoch"], row["index"]) for row in rows) == [(1, k) for k in range(5, 9)]
+    assert sorted((row["epoch"], row["index"]) for row in rows) == [(1, 7), (1, 8)]  # six are on disk
 
 
 def test_a_mixture_that_is_gone_from_disk_is_made_again(built, tmp_path):
@@ -90,4 +90,4 @@ def test_a_run_that_heard_new_mixtures_can_be_made_again_from_its_settings(built
     (tmp_path / "settings.json").write_text(json.dumps(dict(settings=settings, notes=notes)))
     elsewhere.train_as(tmp_path / "settings.json", tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "mixtures.jsonl").read_text().splitlines()]
-    assert {row["index"] for row in rows} >= set(range(5, 9))
+    assert {row["index"] for row in rows} >= {7, 8}
