@@ -67,7 +67,8 @@ def gated(est, mix, enrollment, gate=STUDIO, whole=False):
     frames = gains(heard(est, mix, enrollment), gate)
     if not whole and not frames.any():
         return np.asarray(est, np.float32), []
-    return apply(est, frames), [(start * FRAME / SR, end * FRAME / SR) for start, end in stretches(frames > 0)]
+    turns = [(start * FRAME / SR, min(end * FRAME, len(est)) / SR) for start, end in stretches(frames > 0)]
+    return apply(est, frames), turns  # the last frame may be begun only
 
 
 def calibrate(answers, lost=LOST):

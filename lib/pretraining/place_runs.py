@@ -20,7 +20,8 @@ from lib.training.fit import fit
 SEED = 7  # of the mixtures; chapter 1's is 0
 COUNTS = dict(train=450, val=60, test=100)  # mixtures of a place
 TRAINED, EPOCHS = 240, 3  # mixtures of an epoch, and epochs, where a part says nothing else
-RECIPE = "adapters of rank 8"  # what chapter 2 trains
+RECIPE = "adapters of rank 8, every projection"  # what chapter 2 trains
+BLOCKS = "adapters of rank 8"  # beside attention and feed-forward, `beside = "all"`
 ALONE = "adapters of rank 8, attention alone"  # the same with `beside = "attn"`
 ATTENTION = "attention of all blocks"
 LEVEL = 0.1  # of the term in the loss, where a part says nothing else; the part `losses` has what it brings

@@ -12,9 +12,12 @@ from torch import nn
 
 from lib.training import freezing
 
-BESIDE = {  # the projections that adapters stand beside: of attention alone, or of the feed-forward layers too
+BLOCKS = r"self_attn\.linear_(q|k|v|out)|feed_forward(_macaron)?\.w_[12]"
+BESIDE = {  # what adapters stand beside: attention alone; the feed-forward layers too; every projection of the way
     "attn": r".*\.self_attn\.linear_(q|k|v|out)",
-    "all": r".*\.(self_attn\.linear_(q|k|v|out)|feed_forward(_macaron)?\.w_[12])",
+    "all": rf".*\.({BLOCKS})",
+    "every": rf".*\.({BLOCKS}|conv_module\.pointwise_conv[12]|conformer\.embed\.0|separator\.linear\.0)"
+    r"|filter_condition_transform",
 }
 
 
@@ -49,12 +52,13 @@ def open_norms_and_biases(model):
 
 
 def add_adapters(model, rank=8, alpha=None, beside="all"):
-    """Freeze `model` and put a low-rank product beside projections of its Conformer blocks; those products alone train.
+    """Freeze `model` and put a low-rank product beside projections on the signal's way; those products alone train.
 
-    rank: of the products; alpha / rank scales them (default 2). beside: which projections, a key of `BESIDE`. The model
-    gains parameters until `merge_adapters` folds them in. Saved with them, `from_pretrained` folds them in, or leaves
-    them away with `adapters=None`. A rank or a key that is none, or a model that has adapters, is
-    a `FreezeError`.
+    rank: of the products; alpha / rank scales them (default 2). beside: which projections: "attn", those of attention;
+    "all", of the feed-forward layers too; "every", also the convolutions of kernel 1, the layer over both embeddings,
+    the one before the blocks and the mask's. The speaker encoder has none. The model gains parameters until
+    `merge_adapters` folds them in. Saved with them, `from_pretrained` folds them in, or leaves them away with
+    `adapters=None`. A rank or a key that is none, or a model that has adapters, is a `FreezeError`.
     """
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise freezing.FreezeError(f"the rank of adapters must be a whole number from 1 on, got {rank!r}")
@@ -76,6 +80,11 @@ def add_adapters(model, rank=8, alpha=None, beside="all"):
 def add_adapters_to_attention(model):
     """`add_adapters` beside the attention alone: half as many numbers, which forget less where they stay on."""
     return add_adapters(model, beside="attn")
+
+
+def add_adapters_everywhere(model):
+    """`add_adapters` beside every projection on the signal's way, as chapter 2's main run has them."""
+    return add_adapters(model, beside="every")
 
 
 def merge_adapters(model):

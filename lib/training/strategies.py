@@ -24,6 +24,7 @@ STRATEGIES = {  # rates found on Val of the place "office" (results/README.md ha
     "norms and biases": Strategy("open_norms_and_biases", 2e-3),
     "adapters of rank 8": Strategy("add_adapters", 1e-3),
     "adapters of rank 8, attention alone": Strategy("add_adapters_to_attention", 1e-3),
+    "adapters of rank 8, every projection": Strategy("add_adapters_everywhere", 1.5e-3),
     "all but the speaker encoder": Strategy("open_all_but_speaker", 5e-4),
     "everything": Strategy("open_all", 2e-4),
     "everything, lower rates for earlier layers": Strategy("open_with_falling_rates", 5e-4),

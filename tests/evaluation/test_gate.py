@@ -62,6 +62,7 @@ def test_somebody_else_is_silenced_and_the_person_is_not(monkeypatch):
     low, high = (0.1 * np.fft.irfft(part).astype(np.float32) for part in (low, high))
     wave, turns = gate.gated(low, low, low[: 2 * SR])
     assert turns == [(0.0, pytest.approx(seconds))] and np.array_equal(wave, low)
+    assert gate.gated(low[:-700], low[:-700], low[: 2 * SR])[1][-1][1] == (len(low) - 700) / SR  # not past its end
     wave, turns = gate.gated(high, high, low[: 2 * SR], whole=True)
     assert turns == [] and not wave.any()
     wave, turns = gate.gated(high, high, low[: 2 * SR])  # nothing is sure: what came out is kept

@@ -69,7 +69,6 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(place_study, "SOFTER", (0.5,))
     monkeypatch.setattr(place_runs.Study.run, "__defaults__", ("office", 4, 0, 1, "", False))
     monkeypatch.setattr(place_study, "FRESH", dict(amount=4, epochs=1, fresh=True))
-    monkeypatch.setattr(place_study, "ON_DISK", dict(amount=4, epochs=1))
     monkeypatch.setattr(place_runs, "FreshMixtures", Fresh)
     monkeypatch.setattr(Fresh, "made", [])
     monkeypatch.setattr(

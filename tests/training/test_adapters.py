@@ -55,10 +55,14 @@ def test_fresh_adapters_change_nothing_and_count_as_expected(tiny, batch, beside
     before = copy.deepcopy(tiny).eval()(**batch).est
     table = adapters.add_adapters(tiny, rank=4, beside=beside)
     torch.testing.assert_close(tiny.eval()(**batch).est, before, rtol=1e-5, atol=1e-5)
-    per_block = 4 * 4 * (32 + 32)  # four projections of attention
-    if beside == "all":
+    per_block, around = 4 * 4 * (32 + 32), 0  # four projections of attention
+    if beside != "attn":
         per_block += 2 * 2 * 4 * (32 + 48)  # two of each of two feed-forwards
-    assert table.attrs["trainable"] == 2 * per_block
+    if beside == "every":
+        per_block += 4 * (32 + 64 + 32 + 32)  # two convolutions
+        bins, condition = 257, 16
+        around = 4 * (2 * 16 + condition) + 4 * (bins + condition + 32) + 4 * (32 + bins)
+    assert table.attrs["trainable"] == 2 * per_block + around
 
 
 @pytest.mark.parametrize("beside", adapters.BESIDE)
@@ -76,8 +80,10 @@ def test_only_adapters_move_and_merging_keeps_the_estimate_and_the_usual_names(t
     assert set(tiny.state_dict()) == set(usual)
     torch.testing.assert_close(tiny(**batch).est, adapted, rtol=1e-3, atol=1e-5)
     moved = {name for name, tensor in tiny.state_dict().items() if not torch.equal(tensor, usual[name])}
-    parts = ["linear_q", "linear_k", "linear_v", "linear_out", *["w_1", "w_2"] * (beside == "all")]
-    assert moved == {name for name in usual if name.endswith("weight") and any(f".{part}." in name for part in parts)}
+    parts = ["linear_q", "linear_k", "linear_v", "linear_out", *["w_1", "w_2"] * (beside != "attn")]
+    if beside == "every":
+        parts += ["pointwise_conv1", "pointwise_conv2", "embed.0", "separator.linear.0", "filter_condition_transform"]
+    assert moved == {name for name in usual if name.endswith("weight") and any(f"{part}." in name for part in parts)}
 
 
 def test_adapters_add_what_peft_itself_would_switched_on_off_and_merged(tiny, batch):
@@ -152,7 +158,7 @@ def test_a_strategy_may_be_a_rank(tiny):
     for rank in (0, 2.0, True):
         with pytest.raises(FreezeError, match="a whole number from 1 on"):
             strategies.freeze_as(tiny, dict(adapters=rank))
-    with pytest.raises(FreezeError, match="beside 'attn' or 'all', got 'heads'"):
+    with pytest.raises(FreezeError, match="beside 'attn' or 'all' or 'every', got 'heads'"):
         strategies.freeze_as(tiny, dict(adapters=2, beside="heads"))
     with pytest.raises(FreezeError, match="has adapters already"):
         strategies.freeze_as(tiny, dict(adapters=2))
