@@ -6,6 +6,7 @@ made). Waves are float32 `(samples,)` in [-1, 1] at 16 kHz.
 """
 
 import fnmatch
+import functools
 import hashlib
 import os
 import re
@@ -192,17 +193,19 @@ def unpack(deb, patterns, folder):
     (`lib.data.containers`) are files of their own. Raises `VoicesError` for a damaged .deb.
     """
     regexes = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
+
+    @functools.cache
+    def first(name):
+        return next((row for row, regex in enumerate(regexes) if regex.match(name)), None)
+
     try:
         with open_deb(deb) as tar:
             for number, member in enumerate(tar):
                 outer = "/" + member.name.removeprefix("./")
-                if not member.isfile() or not (
-                    outer.endswith(CONTAINERS) or any(regex.match(outer) for regex in regexes)
-                ):
+                if not member.isfile() or (first(outer) is None and not outer.endswith(CONTAINERS)):
                     continue
                 for inner, (name, data) in enumerate(inside(outer, tar.extractfile(member).read())):
-                    row = next((row for row, regex in enumerate(regexes) if regex.match(name)), None)
-                    if row is not None:
+                    if (row := first(name)) is not None:
                         path = Path(folder) / f"{number}-{inner}{PurePosixPath(name).suffix}"
                         path.write_bytes(data)
                         yield row, name, path
@@ -234,9 +237,9 @@ def decode_package(package, rows, pool):
     if not marker.is_file():
         deb = fetch(package, cache_dir() / "debian" / "packages")
         with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=deb.parent) as unpacked:
-            jobs = []
+            jobs, speakers = [], rows["speaker"].tolist()
             for row, name, path in unpack(deb, rows["pattern"], unpacked):
-                if (speaker := rows["speaker"].iloc[row]) != LEFT_OUT:
+                if (speaker := speakers[row]) != LEFT_OUT:
                     file = f"{speaker}/{flac_name(name)}"
                     jobs.append((row, name, file, pool.submit(decode, path, folder / file)))
             table = pd.DataFrame(

@@ -108,4 +108,6 @@ class WordCNN(Answering):
         return self.mel(clip)
 
     def logits(self, features):
-        return self.dense(self.convolutions((features[:, None] + 40.0) / 20.0))
+        with torch.autocast(features.device.type, enabled=False):  # on CPUs the last convolution's gradient takes, in
+            # bfloat16 and with its stride, over ten times as long
+            return self.dense(self.convolutions((features[:, None].float() + 40.0) / 20.0))
