@@ -77,16 +77,6 @@ def add_adapters(model, rank=8, alpha=None, beside="all"):
     return freezing.freeze_groups(model, {"adapters": added}, ["adapters"])
 
 
-def add_adapters_to_attention(model):
-    """`add_adapters` beside the attention alone: half as many numbers, which forget less where they stay on."""
-    return add_adapters(model, beside="attn")
-
-
-def add_adapters_everywhere(model):
-    """`add_adapters` beside every projection on the signal's way, as chapter 2's main run has them."""
-    return add_adapters(model, beside="every")
-
-
 def merge_adapters(model):
     """Fold the adapters into the weights they stand beside, in place: the model has its usual tensors again. Returns
     it.

@@ -7,7 +7,7 @@ from lib.training.freezing import FreezeError, freeze
 
 
 class Strategy(NamedTuple):
-    """opens: arguments of `freeze`, or the name of a function in `adapters`. rate: the learning rate that it stands."""
+    """opens: a dict as `freeze_as` takes it, or the name of a function in `adapters`. rate: the learning rate that it stands."""
 
     opens: dict | str
     rate: float
@@ -22,9 +22,9 @@ STRATEGIES = {  # rates found on Val of the place "office" (results/README.md ha
     "last 2 full": Strategy(dict(depth=2), 5e-4),
     "last 2 full + speaker layer": Strategy(dict(depth=2, open_spk_ffn=1), 5e-4),
     "norms and biases": Strategy("open_norms_and_biases", 2e-3),
-    "adapters of rank 8": Strategy("add_adapters", 1e-3),
-    "adapters of rank 8, attention alone": Strategy("add_adapters_to_attention", 1e-3),
-    "adapters of rank 8, every projection": Strategy("add_adapters_everywhere", 1.5e-3),
+    "adapters of rank 8": Strategy(dict(adapters=8, beside="all"), 1e-3),
+    "adapters of rank 8, attention alone": Strategy(dict(adapters=8, beside="attn"), 1e-3),
+    "adapters of rank 8, every projection": Strategy(dict(adapters=8, beside="every"), 1.5e-3),
     "all but the speaker encoder": Strategy("open_all_but_speaker", 5e-4),
     "everything": Strategy("open_all", 2e-4),
     "everything, lower rates for earlier layers": Strategy("open_with_falling_rates", 5e-4),
@@ -45,4 +45,4 @@ def freeze_as(model, strategy):
     if strategy not in STRATEGIES:
         raise FreezeError(f"unknown strategy {strategy!r}; known are: {', '.join(STRATEGIES)}")
     opens = STRATEGIES[strategy].opens
-    return freeze(model, **opens) if isinstance(opens, dict) else getattr(adapters, opens)(model)
+    return freeze_as(model, opens) if isinstance(opens, dict) else getattr(adapters, opens)(model)
