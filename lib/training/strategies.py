@@ -7,7 +7,7 @@ from lib.training.freezing import FreezeError, freeze
 
 
 class Strategy(NamedTuple):
-    """opens: a dict as `freeze_as` takes it, or the name of a function in `adapters`. rate: the learning rate that it stands."""
+    """opens: a dict as `freeze_as` takes it, or a function's name in `adapters`. rate: the learning rate it stands."""
 
     opens: dict | str
     rate: float
