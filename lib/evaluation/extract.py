@@ -132,8 +132,8 @@ def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progres
 
     timeline: whether to judge where the person is and to write `.rttm` and `.png` beside `out`. gated: whether to
     silence what is not the person (`lib.evaluation.gate`) in a recording in which they seem to be, which needs the
-    timeline. Returns the `Presence`, without a
-    timeline None. Raises `AudioError` and ValueError, one sentence each.
+    timeline. The gate is the model's own where it has one, and then it also says where the person is. Returns the
+    `Presence`, without a timeline None. Raises `AudioError` and ValueError, one sentence each.
     """
     out, device, workers = Path(out), next(model.parameters()).device, 1
     seconds = streams.seconds_of(mix)
@@ -153,8 +153,11 @@ def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progres
                 raise audio.AudioError(f"{mix}: the file holds no audio samples. Copy or record it again.")
     if presence:
         presence.hear(np.zeros(0, np.float32), np.zeros(0, np.float32), last=True)
-        frames = gate.gains(presence)
-        if gated and presence.there and frames.any():  # else nothing is sure, and what came out is kept
+        own = gate.of(model)
+        frames = gate.gains(presence, own or gate.STUDIO)
+        if own not in (None, gate.STUDIO):
+            presence.passed = frames > 0
+        if gated and own and presence.there and frames.any():  # else nothing is sure, and what came out is kept
             _silence(out, frames, seconds)
     if file.clipped:
         print(f"Note: {file.clipped} samples were over full scale and are cut off.", file=sys.stderr)

@@ -8,10 +8,13 @@ microphone change a voice so much that it loses nearly all there: `calibrate` fi
 mixtures, and a recording in which nothing at all would pass is left as it is. Waves are float32 `(samples,)` at 16 kHz.
 """
 
+import json
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from lib import runs
 from lib.evaluation.presence import FRAME, SR, WINDOW, Presence, stretches, without_short
 
 
@@ -24,9 +27,27 @@ class Gate(NamedTuple):
 
 STUDIO = Gate(0.01, 0.64)
 WEIGHTS = (0.0, 0.003, 0.01, 0.02, 0.04)  # that `calibrate` tries
+CONFIG = "config.json"  # of a model's folder, which `keep` writes into
 LOWEST_DB = -40.0  # fainter than this counts as this
 SHORTEST = 5  # frames of 0.1 s: a shorter opening or closing of the gate is none
 LOST = 0.05  # share of windows with the person's speech that a gate may lose on Val
+
+
+def of(model):
+    """The `Gate` that goes with `model`: its place's own (`keep`), else `STUDIO`; None for a model that was made for a
+    place whose gate nobody has calibrated, since `STUDIO` may lose all speech there.
+    """
+    config = model.config
+    if config.gate:
+        return Gate(*config.gate)
+    return None if config.equaliser or config.adapters else STUDIO
+
+
+def keep(folder, gate):
+    """Let `gate` go with the model in `folder`, whose config says so from now on."""
+    path = Path(folder) / CONFIG
+    config = {**json.loads(path.read_text("utf-8")), "gate": list(gate)}
+    runs.write_text(path, json.dumps(config, indent=2) + "\n")
 
 
 def evidence(similarities, levels, weight=STUDIO.weight):

@@ -66,6 +66,7 @@ class ConVoiFilterConfig(PretrainedConfig):
     a place into order (`lib.training.equaliser`); None, as in the public graph, for everywhere else.
     adapters: the scale of the low-rank adapters that the weight file holds beside its weights
     (`lib.training.adapters`); None where it holds none, and as a setting of `from_pretrained` to leave them away.
+    gate: `[weight, threshold]` of the gate calibrated for the model's place (`lib.evaluation.gate`); None: none yet.
     enh_args: the public config's nested form, wins where given.
     """
 
@@ -95,6 +96,7 @@ class ConVoiFilterConfig(PretrainedConfig):
         fill="zeros",
         equaliser=None,
         adapters=None,
+        gate=None,
         **kwargs,
     ):
         sizes = dict(
@@ -120,8 +122,10 @@ class ConVoiFilterConfig(PretrainedConfig):
             setattr(self, name, value)
         if equaliser is not None and len(equaliser) != sizes["n_fft"] // 2 + 1:
             raise ValueError(f"equaliser must hold a gain a frequency, {sizes['n_fft'] // 2 + 1}, got {len(equaliser)}")
+        if gate is not None and not (len(gate) == 2 and all(isinstance(number, (int, float)) for number in gate)):
+            raise ValueError(f"gate must be two numbers, weight and threshold, got {gate!r}")
         self.fill, self.sample_rate, self.enh_chunk_size = fill, sample_rate, enh_chunk_size
-        self.equaliser, self.adapters = equaliser, adapters
+        self.equaliser, self.adapters, self.gate = equaliser, adapters, gate
         self.condition_dropout, self.magnitude_power = condition_dropout, magnitude_power
         self.xvector_channels, self.xvector_pool, self.xvector_front = xvector_channels, xvector_pool, xvector_front
         super().__init__(**kwargs)

@@ -1,5 +1,6 @@
 """Extraction from the command line: files of any kind, in blocks as in one go, and a timeline of who is there."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ import soundfile
 import torch
 
 from lib import audio
-from lib.evaluation import extract, presence, streams
+from lib.evaluation import extract, gate, presence, streams
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +94,34 @@ def test_it_writes_the_voice_and_its_timeline(files, capsys, monkeypatch):
     assert not list(files.glob(".*"))  # no part is left
     assert call(files, "--require", out="other.flac") == extract.NOT_THERE
     assert call(files, "--no-timeline", out="alone.wav") == 0 and not (files / "alone.rttm").exists()
+
+
+def test_a_model_of_a_place_is_judged_by_its_own_gate(files, capsys, monkeypatch):
+    config = files / "model/config.json"
+    monkeypatch.setattr(presence, "SOMEWHERE", -1.0)  # by the measure of close recordings everybody is there
+    assert call(files, "--no-gate", out="plain.wav") == 0
+    plain = audio.read(files / "plain.wav")
+
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps({**told, "equaliser": [[1.0, 0.0]] * 257}))  # of a place, and nobody knows its gate
+    monkeypatch.setattr(gate, "STUDIO", gate.Gate(0.0, 9.0))  # this one would let nothing pass
+    assert call(files, out="unknown.wav") == 0
+    np.testing.assert_allclose(audio.read(files / "unknown.wav"), plain, atol=1e-3)
+
+    gate.keep(files / "model", gate.Gate(0.0, -1.0))
+    assert call(files, "--require", out="open.wav") == 0
+    assert "gate that was calibrated for the model's place" in capsys.readouterr().out
+    assert (files / "open.rttm").read_text().count("SPEAKER") == 1
+    gate.keep(files / "model", gate.Gate(0.0, 1.01))
+    assert call(files, "--require", out="closed.wav") == extract.NOT_THERE
+    assert "seems not to be in this recording" in capsys.readouterr().out
+    np.testing.assert_allclose(audio.read(files / "closed.wav"), plain, atol=1e-3)  # nothing is sure: it is kept
+
+    monkeypatch.setattr(gate, "gains", lambda found, own: np.arange(len(found.est_db)) < 30)
+    assert call(files, out="half.wav") == 0
+    half = audio.read(files / "half.wav")
+    assert half[: 2 * SR].any() and not half[4 * SR :].any()
+    assert "3.0 s in 1 turn" in capsys.readouterr().out
 
 
 def test_it_replaces_nothing_unasked(files, capsys):

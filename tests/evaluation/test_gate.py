@@ -1,5 +1,6 @@
 """The gate: what it lets through, that its ramps do not click, and that a recording is silenced by it."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from lib.evaluation import gate
 from lib.evaluation.presence import FRAME, HOP, SR, Presence
+from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
 
 
 def presence_of(similarities, levels, seconds):
@@ -71,3 +73,19 @@ def test_somebody_else_is_silenced_and_the_person_is_not(monkeypatch):
     assert gate.gated(low, low, low[: 2 * SR], found)[1] and not gate.gated(high, high, low[: 2 * SR], found)[1]
     with pytest.raises(ValueError, match="who are not"):
         gate.calibrate([(low, low, low[: 2 * SR], True)])
+
+
+def test_the_gate_of_a_place_goes_with_its_model(tmp_path):
+    sizes = dict(adim=32, aheads=2, layers=1, linear_units=32, xvector_channels=16, xvector_pool=24)
+    model = ConVoiFilter(ConVoiFilterConfig(**sizes))
+    assert gate.of(model) == gate.STUDIO
+    model.config.equaliser = [[1.0, 0.0]] * 257
+    assert gate.of(model) is None  # a place's model, and nobody knows its gate yet
+    model.save_pretrained(tmp_path)
+    before = json.loads((tmp_path / "config.json").read_text())
+    gate.keep(tmp_path, gate.Gate(0.02, 0.31))
+    assert json.loads((tmp_path / "config.json").read_text()) == {**before, "gate": [0.02, 0.31]}
+    assert gate.of(ConVoiFilter.from_pretrained(tmp_path)) == gate.Gate(0.02, 0.31)
+    assert gate.of(ConVoiFilter.from_pretrained(tmp_path, equaliser=None, gate=None)) == gate.STUDIO  # at home
+    with pytest.raises(ValueError, match="two numbers"):
+        ConVoiFilterConfig(gate=[0.3])
