@@ -49,6 +49,7 @@ class Settings:
     patience: int = 5  # epochs without a better validation loss after which to stop; 0 never stops early
     grad_clip: float = 5.0  # L2 norm of the whole gradient; 0 does not clip
     spectral: float = 0.0  # weight of `lib.losses.spectral_distance` beside the model's own loss in dB; 0: that alone
+    perceptual: float = 0.0  # weight of `lib.losses.perceptual.perceptual_distance` beside it: what PESQ hears
     level: float = 0.0  # weight of `lib.losses.level_deviation` (dB) beside it; 0: a whisper costs nothing
     precision: str = "auto"  # fp32, bf16 or fp16 autocast; auto: bf16 where the GPU or CPU is faster with it, else fp32
     seed: int = 0
@@ -74,7 +75,7 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SettingsError(f"{name} is {value!r}; give a whole number from {least} on")
-        for name in ("learning_rate", "weight_decay", "grad_clip", "spectral", "level", "cache_gb"):
+        for name in ("learning_rate", "weight_decay", "grad_clip", "spectral", "perceptual", "level", "cache_gb"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise SettingsError(f"{name} is {value!r}; give a number from 0 on")

@@ -11,6 +11,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from lib import runs
 from lib.losses import level_deviation, speaks, spectral_distance
+from lib.losses.perceptual import perceptual_distance
 from lib.training import replay
 from lib.training.record import THRIFTY, Record
 from lib.training.resident import Resident
@@ -147,17 +148,19 @@ class _Trainer(Trainer):
             )  # Trainer sets it on every config; it is of language models, and would be saved with ours
         self.remove_callback(PrinterCallback)
         self.score, self.record, self.accepted, self.names = score, record, accepted_by(model), []
-        self.spectral, self.level, self.replay = settings.spectral, settings.level, None  # or a `replay.Replay`
+        self.settings, self.replay = settings, None  # or a `replay.Replay`
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         output = model(**{name: value for name, value in inputs.items() if name in self.accepted})
         loss = output.loss
-        if self.spectral:
-            distance = spectral_distance(output.est, inputs["target"], inputs.get("lengths"))
-            loss = loss + self.spectral * (distance * speaks(inputs["target"])).mean()
-        if self.level:
-            deviation = level_deviation(output.est, inputs["target"])
-            loss = loss + self.level * (deviation * speaks(inputs["target"])).mean()
+        for weight, distance in (
+            (self.settings.spectral, spectral_distance),
+            (self.settings.perceptual, perceptual_distance),
+            (self.settings.level, level_deviation),
+        ):
+            if weight:
+                apart = distance(output.est, inputs["target"], inputs.get("lengths"))
+                loss = loss + weight * (apart * speaks(inputs["target"])).mean()
         return (loss, output) if return_outputs else loss
 
     def loss_and_output(self, inputs):

@@ -40,6 +40,8 @@ def test_the_level_of_what_should_be_silence_by_hand():
     torch.testing.assert_close(residual_level(est, mix, lengths)[2], expected[2], atol=1e-2, rtol=0)
     assert residual_level(torch.zeros(1, 800), torch.zeros(1, 800)).isfinite().all()
     torch.testing.assert_close(level_deviation(est[:2], mix[:2]), torch.tensor([0.0, 20.0]), atol=1e-3, rtol=0)
+    half = mix * (torch.arange(8000) < 4000)
+    torch.testing.assert_close(level_deviation(0.1 * mix, half, lengths // 2)[:2], torch.tensor([20.0, 20.0]))
 
 
 def test_each_item_has_the_loss_of_its_kind():

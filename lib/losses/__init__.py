@@ -8,6 +8,15 @@ SILENT = 1e-10  # mean power, -100 dBFS: a target fainter than this is nobody
 WINDOWS = (256, 512, 1024)  # samples at 16 kHz: 16, 32 and 64 ms
 
 
+def only_counting(lengths, *waves):
+    """float32 `waves` `(batch, samples)` with zeros past `lengths` `(batch,)` samples; None: all of them count."""
+    if lengths is None:
+        return [wave.float() for wave in waves]
+    lengths = torch.as_tensor(lengths, device=waves[0].device)[:, None]
+    counts = torch.arange(waves[0].shape[-1], device=lengths.device)[None] < lengths
+    return [wave.float() * counts for wave in waves]
+
+
 def spectral_distance(est, ref, lengths=None, windows=WINDOWS, power=0.3):
     """How far compressed magnitudes lie apart, one value an item: mean over several windows, 0 for equal waves.
 
@@ -16,12 +25,7 @@ def spectral_distance(est, ref, lengths=None, windows=WINDOWS, power=0.3):
     Parallel WaveGAN (arXiv 1910.11480), for several resolutions; Braun and Tashev (arXiv 2009.12286), for the
     compression.
     """
-    est, ref = est.float(), ref.float()
-    if lengths is not None:
-        counts = (
-            torch.arange(est.shape[-1], device=est.device)[None] < torch.as_tensor(lengths, device=est.device)[:, None]
-        )
-        est, ref = est * counts, ref * counts
+    est, ref = only_counting(lengths, est, ref)
     scale = ref.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-5)
     est = est / est.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-5)
     distances = []
@@ -72,22 +76,17 @@ def residual_level(est, mix, lengths=None, floor_db=30.0):
     est, mix: `(batch, samples)`; lengths as in `negative_si_snr`. Under `floor_db` below the mixture there is next to
     nothing left to gain, so that silence is not bought at the price of everything else.
     """
-    est, mix = est.float(), mix.float()
-    if lengths is not None:
-        counts = (
-            torch.arange(est.shape[-1], device=est.device)[None] < torch.as_tensor(lengths, device=est.device)[:, None]
-        )
-        est, mix = est * counts, mix * counts
+    est, mix = only_counting(lengths, est, mix)
     power, floor = mix.square().mean(-1), 10 ** (-floor_db / 10)
     return 10 * torch.log10((est.square().mean(-1) + floor * power + 1e-10) / (power + 1e-10))
 
 
-def level_deviation(est, ref, most=30.0):
-    """By how many dB `est` is louder or fainter than `ref`, one value an item, from 0 to `most`.
+def level_deviation(est, ref, lengths=None, most=30.0):
+    """By how many dB `est` is louder or fainter than `ref`, one value an item, from 0 to `most`; lengths as above.
 
     SI-SNR does not see the level. A model that is also taught silence would hedge with it: whisper where it doubts.
     """
-    one, two = (wave.float().square().mean(-1) + 1e-10 for wave in (est, ref))
+    one, two = (wave.square().mean(-1) + 1e-10 for wave in only_counting(lengths, est, ref))
     return (10 * torch.log10(one / two)).abs().clamp_max(most)
 
 
