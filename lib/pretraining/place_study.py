@@ -11,8 +11,9 @@
 
 Each part writes OUT/<part>.csv, a row after another. Rows that are there already are not made again, so a part that was
 broken off goes on. The mixtures are the study's own, drawn by another seed than chapter 1's, in OUT/data. Training is
-behind the equaliser of its place. `shares`, `matrix`, `noise` and `seeds` hear new mixtures in each epoch, as chapter
-2 does, the other parts those on disk. Val chooses, Test reports; intervals are 95 % over mixtures.
+behind the equaliser of its place. `losses`, `shares`, `matrix`, `noise` and `seeds` train as chapter 2 does, on new
+mixtures in each epoch. The other parts hear those on disk, with no term for PESQ. Val chooses, Test reports; intervals
+are 95 % over mixtures.
 """
 
 import argparse
@@ -214,18 +215,19 @@ def by_noise(study, seeds):
     """
     tests = {"test": study.data("cafe", "Test")}
     recording = next(path for path in sorted(real_sounds.folder("crowd").rglob("*")) if audio.is_sound(path.name))
-    wave, told = audio.read(recording), {**NAMED["cafe"].mixtures, "folder_share": 1.0}
-    del told["recording"]
+    wave, heard_there = audio.read(recording), {**NAMED["cafe"].mixtures, "folder_share": 1.0}
+    del heard_there["recording"]
 
     def trained(seconds):
         folder = study.out / "data" / f"crowd_{seconds}_s"
         folder.mkdir(parents=True, exist_ok=True)
         heard = wave[: seconds * 16000]
         audio.write(folder / "crowd.wav", np.pad(heard, (0, len(heard) // 4)))  # four fifths of a file are Train's
-        place = replace(NAMED["cafe"], mixtures={**told, "noise_folder": str(folder)})
+        place = replace(NAMED["cafe"], mixtures={**heard_there, "noise_folder": str(folder)})
         out, counts = folder.with_name(f"cafe_{seconds}_s"), dict(train=TRAINED, val=0, test=0)
         mixtures.build(study.table, out, progress=False, seed=SEED, place=place, absent_share=0.2, **counts)
-        before, after, _ = study.run(RECIPE, f"cafe_{seconds}_s", val="cafe", seed=seeds[0], fresh=True)
+        told = {**FRESH, "amount": TRAINED}
+        before, after, _ = study.run(RECIPE, f"cafe_{seconds}_s", val="cafe", seed=seeds[0], **told)
         equalised = comparison.score(before, tests, collate=collate)
         row = {"seconds": seconds, "equaliser": summary(equalised)["test"]}
         return {**row, **summary(comparison.score(after, tests, collate=collate), equalised)}
@@ -240,8 +242,9 @@ def by_seed(study, seeds):
     with its mean over them.
     """
     told = dict(seed=UNHEARD, train=0, val=0, test=study.counts["test"], place="office", absent_share=0.2)
-    mixtures.build(study.table, study.out / "data/office_unheard", progress=False, **told)
-    test, facts = scores.open_test(study.out / "data/office_unheard")
+    folder = study.out / f"data/office_seed_{UNHEARD}"
+    mixtures.build(study.table, folder, progress=False, **told)
+    test, facts = scores.open_test(folder)
     systems, metrics = {"starter": study.start}, ["si_sdri", "pesq", "estoi"]
     systems["equaliser"] = study.equaliser(amount=FRESH["amount"])
     recipes = {"": FRESH, "without PESQ, ": BEFORE}

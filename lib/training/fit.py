@@ -222,8 +222,9 @@ def _open(out, record, resume):
             " away with lib.runs.set_aside."
         )
     earlier = runs.read_json(out / "settings.json")
+    known = {**asdict(Settings()), **earlier["settings"]}  # a setting that came later was as its default is
     pairs = [
-        (name, earlier["settings"].get(name), value)
+        (name, known[name], value)
         for name, value in record["settings"].items()
         if name not in MAY_DIFFER
     ]

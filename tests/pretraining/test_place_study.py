@@ -156,7 +156,7 @@ def test_the_seeds_stand_beside_starter_and_equaliser_with_their_mean(small, mon
     table = place_study.by_seed(small, [0, 1])
     pd.testing.assert_frame_equal(table, pd.read_csv(small.out / "seeds.csv"), atol=1e-4)
     ((folder, seed),) = built
-    assert folder.name == "office_unheard" and seed not in (0, place_runs.SEED)
+    assert folder.name == f"office_seed_{place_study.UNHEARD}" and seed not in (0, place_runs.SEED)
     own = ["seed 0", "seed 1", "without PESQ, seed 0", "without PESQ, seed 1"]
     means = ["mean of seeds", "without PESQ, mean of seeds"]
     assert list(table["system"].unique()) == ["starter", "equaliser", *own, *means]

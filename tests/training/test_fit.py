@@ -1,6 +1,7 @@
 """Training: settings, history, best weights, resuming to the bit, and what happens when something fails."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -191,6 +192,17 @@ def test_a_finished_run_resumes_to_its_result(whole):
     again = small(1)
     pd.testing.assert_frame_equal(run(again, out, resume=True), history)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values()))
+
+
+def test_a_run_from_before_a_setting_came_resumes(whole, tmp_path):
+    model, history, out = whole
+    older = shutil.copytree(out, tmp_path / "older")
+    record = json.loads((older / "settings.json").read_text())
+    del record["settings"]["perceptual"]
+    (older / "settings.json").write_text(json.dumps(record))
+    pd.testing.assert_frame_equal(run(small(1), older, resume=True), history)
+    with pytest.raises(runs.RunError, match="perceptual was 0.0 and is 1.0"):
+        run(small(), older, resume=True, perceptual=1.0)
 
 
 def test_an_earlier_run_is_never_overwritten(whole):
