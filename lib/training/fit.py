@@ -223,11 +223,7 @@ def _open(out, record, resume):
         )
     earlier = runs.read_json(out / "settings.json")
     known = {**asdict(Settings()), **earlier["settings"]}  # a setting that came later was as its default is
-    pairs = [
-        (name, known[name], value)
-        for name, value in record["settings"].items()
-        if name not in MAY_DIFFER
-    ]
+    pairs = [(name, known[name], value) for name, value in record["settings"].items() if name not in MAY_DIFFER]
     pairs += [("precision", earlier["precision"], record["precision"])]
     pairs += [(name, earlier["run"].get(name), value) for name, value in record["run"].items()]
     if changed := [f"{name} was {before!r} and is {now!r}" for name, before, now in pairs if before != now]:

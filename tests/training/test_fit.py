@@ -195,7 +195,7 @@ def test_a_finished_run_resumes_to_its_result(whole):
 
 
 def test_a_run_from_before_a_setting_came_resumes(whole, tmp_path):
-    model, history, out = whole
+    _, history, out = whole
     older = shutil.copytree(out, tmp_path / "older")
     record = json.loads((older / "settings.json").read_text())
     del record["settings"]["perceptual"]
