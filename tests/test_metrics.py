@@ -354,6 +354,27 @@ ODD = {  # no wave may end the process: PESQ, pystoi and onnxruntime are C code
 }
 
 
+def test_a_voice_heard_before_is_not_heard_again(monkeypatch):
+    heard = []
+
+    class Encoder:
+        def embed_utterance(self, wave):
+            heard.append(len(wave))
+            return np.full(256, len(heard), np.float32)
+
+    monkeypatch.setattr(metrics, "_voice_encoder", Encoder)
+    monkeypatch.setattr(metrics, "_HEARD", {})
+    monkeypatch.setattr(metrics, "HEARD", 2)
+    one, two, three = (speechlike(seed) for seed in range(3))
+    first = metrics.voice_embedding(one)
+    assert metrics.voice_embedding(one.copy()) is first and len(heard) == 1
+    with pytest.raises(ValueError):
+        first[0] = 0.0
+    assert metrics.voice_embedding(two)[0] == 2
+    assert metrics.voice_embedding(three)[0] == 3 and len(metrics._HEARD) == 1  # full, so it begins anew
+    assert metrics.voice_embedding(one)[0] == 4
+
+
 @pytest.mark.parametrize("wave", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("metric", [metrics.pesq_wb, metrics.estoi, metrics.si_sdr, metrics.sdr, metrics.similarity])
 def test_odd_waves_give_a_number_nan_or_a_sentence(metric, wave):

@@ -11,6 +11,7 @@ counted as bad.
 
 import contextlib
 import functools
+import hashlib
 import threading
 import warnings
 
@@ -51,6 +52,7 @@ FLOOR_DB, CEILING_DB = -60.0, 100.0  # ratios are kept within these: one silent 
 SILENT_POWER = 1e-20  # mean power (-200 dBFS) below which only rounding is left
 TOO_SHORT_FOR_STOI = 1e-5  # what pystoi returns for too few frames with speech: it would read like a bad score
 PESQ_WINDOW = 16  # s: at most 40 utterances, each with its pause of at least 0.4 s
+HEARD, _HEARD = 4096, {}  # embeddings of voices that are kept, 1 KB each; hash of a wave -> its embedding
 ENCODER_LOCK = threading.Lock()  # the number of threads is the process's, so one at a time changes it
 SDR_DIAGONAL = 1e-10  # added to the diagonal of the system of the filter: a pure tone has no single solution
 SDR_TAPS = 512  # length of the distortion filter that BSS Eval forgives
@@ -198,11 +200,20 @@ def similarity(est, enrollment, sr=SR, embedded=None):
 
 def voice_embedding(wave):
     """Resemblyzer's embedding `(256,)` of `wave` `(samples,)` at 16 kHz, of length 1; the wave is brought to -30 dBFS
-    first.
+    first. A wave heard before is not heard again: an enrollment is asked for with many estimates.
     """
-    encoder, wave = _voice_encoder(), _one_wave(wave, "the speaker encoder")
-    with ENCODER_LOCK, one_thread():
-        return encoder.embed_utterance(audio.set_level(wave, -30.0))
+    wave = _one_wave(wave, "the speaker encoder")
+    key = hashlib.blake2b(wave.tobytes(), digest_size=16).digest()
+    found = _HEARD.get(key)  # other threads may empty it meanwhile
+    if found is None:
+        encoder = _voice_encoder()
+        with ENCODER_LOCK, one_thread():
+            found = encoder.embed_utterance(audio.set_level(wave, -30.0))
+        found.flags.writeable = False  # it is handed out again
+        if len(_HEARD) >= HEARD:
+            _HEARD.clear()
+        _HEARD[key] = found
+    return found
 
 
 @contextlib.contextmanager
