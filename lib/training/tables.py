@@ -6,7 +6,9 @@ from lib.training.comparison import BEFORE, EQUALISER, RANDOM
 def shown(table):
     """The columns of the table that a reader compares, with the intervals in words."""
     part = table[["strategy", "trainable", "rate", "seconds", "memory_mb", "val_si_sdri", "test_si_sdri"]].copy()
-    part["rate"] = [f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-") if rate == rate else "" for rate in part["rate"]]
+    part["rate"] = [
+        f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-") if rate == rate else "" for rate in part["rate"]
+    ]
     for name in ("change", "beyond"):
         part[f"{name}, 95 %"] = [
             f"{row[f'test_{name}']:+.2f} ({row[f'test_{name}_low']:+.2f} to {row[f'test_{name}_high']:+.2f})"
