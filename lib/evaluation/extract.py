@@ -157,6 +157,10 @@ def write_voice(mix, wanted, out, model, overlap=OVERLAP, timeline=True, progres
         frames = gate.gains(presence, own or gate.STUDIO)
         if own not in (None, gate.STUDIO):
             presence.passed = frames > 0
+        if own is None:
+            note = "the model was made for a place whose gate is not known (chapter 3 calibrates it), so"
+            note += " nothing is silenced, and what is said of where the person is holds for close recordings."
+            print(f"Note: {note}", file=sys.stderr)
         if gated and own and presence.there and frames.any():  # else nothing is sure, and what came out is kept
             _silence(out, frames, seconds)
     if file.clipped:

@@ -8,14 +8,13 @@ microphone change a voice so much that it loses nearly all there: `calibrate` fi
 mixtures, and a recording in which nothing at all would pass is left as it is. Waves are float32 `(samples,)` at 16 kHz.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lib import runs
-from lib.evaluation.presence import FRAME, SR, WINDOW, Presence, stretches, without_short
+from lib.evaluation.presence import FRAME, QUIET_DB, SR, WINDOW, Presence, stretches, without_short
 
 
 class Gate(NamedTuple):
@@ -45,9 +44,11 @@ def of(model):
 
 def keep(folder, gate):
     """Let `gate` go with the model in `folder`, whose config says so from now on."""
+    numbers = [float(number) for number in gate]
+    if len(numbers) != 2 or not np.isfinite(numbers).all() or numbers[0] < 0:
+        raise ValueError(f"a gate is two numbers, a weight from 0 on and a threshold; got {tuple(gate)}")
     path = Path(folder) / CONFIG
-    config = {**json.loads(path.read_text("utf-8")), "gate": list(gate)}
-    runs.write_text(path, json.dumps(config, indent=2) + "\n")
+    runs.write_json(path, {**runs.read_json(path), "gate": numbers})
 
 
 def evidence(similarities, levels, weight=STUDIO.weight):
@@ -68,6 +69,7 @@ def gains(presence, gate=STUDIO):
     found = evidence(presence.similarities, presence.levels, gate.weight)
     centres = (np.arange(len(found)) * presence.hop + WINDOW / 2) / FRAME
     there = np.interp(np.arange(len(presence.est_db)) + 0.5, centres, found) >= gate.threshold
+    there &= presence.est_db > QUIET_DB  # silence is nobody, whatever the threshold
     return without_short(~without_short(~there, SHORTEST), SHORTEST).astype(np.float32)
 
 

@@ -40,7 +40,7 @@ class Presence:
     def __init__(self, enrollment, batch=32, hop=HOP):
         self.hop = hop
         self.encoder, self.batch, self._rest = backbone("resemblyzer"), batch, np.zeros((2, 0), np.float32)
-        self._waiting, self._similarities, self._levels, self._sounding = np.zeros(0, np.float32), [], [], []
+        self._waiting, self._similarities, self._levels, self._samples = np.zeros(0, np.float32), [], [], 0
         enrollment = np.tile(enrollment, math.ceil(WINDOW / len(enrollment)))
         own = self._embed(np.lib.stride_tricks.sliding_window_view(enrollment, WINDOW)[::HOP]).mean(0)
         self.own = own / np.linalg.norm(own)
@@ -54,6 +54,7 @@ class Presence:
     def hear(self, mix, est, last=False):
         """Take the next stretch of both, `(samples,)` each; at the end once more with `last`."""
         both = np.concatenate([self._rest, [mix, est]], axis=1)
+        self._samples += len(est)
         if last:
             both = np.pad(both, ((0, 0), (0, -both.shape[1] % FRAME)))
         whole = both.shape[1] // FRAME * FRAME
@@ -61,7 +62,8 @@ class Presence:
         self._levels.append(audio.rms_db(both[:, :whole].reshape(2, -1, FRAME)))
         self._waiting = np.concatenate([self._waiting, both[1, :whole]])
         if last and (len(self._waiting) > WINDOW - self.hop or not self._similarities):
-            self._waiting = np.pad(self._waiting, (0, -(len(self._waiting) - WINDOW) % self.hop))
+            missing = max(WINDOW - len(self._waiting), -(len(self._waiting) - WINDOW) % self.hop)
+            self._waiting = np.pad(self._waiting, (0, missing))
         if len(self._waiting) >= WINDOW:
             windows = np.lib.stride_tricks.sliding_window_view(self._waiting, WINDOW)[:: self.hop]
             self._waiting = self._waiting[len(windows) * self.hop :]
@@ -123,7 +125,8 @@ class Presence:
         """Where the person was heard: a list of `(start, end)` in seconds; empty where they seem not to be there."""
         if not self.there:
             return []
-        return [(start * FRAME / SR, end * FRAME / SR) for start, end in stretches(self.frames())]
+        end = self._samples  # the last frame may be begun only
+        return [(start * FRAME / SR, min(stop * FRAME, end) / SR) for start, stop in stretches(self.frames())]
 
 
 def stretches(active):
@@ -147,7 +150,7 @@ def verdict(presence):
         measure = f"similarity of the best stretches to the enrollment {presence.best:.2f}, from {SOMEWHERE:.2f} on it"
         measure += " counts"
     else:
-        measure = "by the gate that was calibrated for the model's place"
+        measure = "by the gate that was calibrated for the model's place, which lets through some of what others say"
     if not presence.there:
         return (
             f"The enrolled person seems not to be in this recording ({measure}). A cheap or distant microphone makes a"
@@ -194,8 +197,9 @@ def picture(presence, title=""):
         lw=1,
         label="similarity",
     )
-    limit = presence.threshold if presence.there else SOMEWHERE
-    below.axhline(limit, color="tab:red", ls="--", lw=1, label=f"threshold {limit:.2f}")
+    if presence.passed is None:  # a place's own gate goes by the level too
+        limit = presence.threshold if presence.there else SOMEWHERE
+        below.axhline(limit, color="tab:red", ls="--", lw=1, label=f"threshold {limit:.2f}")
     spans = [(start / unit, (end - start) / unit) for start, end in presence.turns()]
     below.broken_barh(spans, (0.0, 0.12), color="tab:green", label="heard")
     below.set(ylim=(0, 1), ylabel="similarity", xlabel=f"time ({name})", xlim=(0, len(mix) * FRAME / SR / unit))

@@ -8,13 +8,17 @@ SILENT = 1e-10  # mean power, -100 dBFS: a target fainter than this is nobody
 WINDOWS = (256, 512, 1024)  # samples at 16 kHz: 16, 32 and 64 ms
 
 
-def only_counting(lengths, *waves):
-    """float32 `waves` `(batch, samples)` with zeros past `lengths` `(batch,)` samples; None: all of them count."""
+def only_counting(lengths, *waves, centred=False):
+    """float32 `waves` `(batch, samples)` with zeros past `lengths` `(batch,)` samples; None: all of them count.
+    centred: without the mean of what counts.
+    """
     if lengths is None:
-        return [wave.float() for wave in waves]
+        return [wave.float() - wave.float().mean(-1, keepdim=True) * centred for wave in waves]
     lengths = torch.as_tensor(lengths, device=waves[0].device)[:, None]
     counts = torch.arange(waves[0].shape[-1], device=lengths.device)[None] < lengths
-    return [wave.float() * counts for wave in waves]
+    waves = [wave.float() * counts for wave in waves]
+    fewest = lengths.clamp_min(1)
+    return [(wave - wave.sum(-1, keepdim=True) / fewest) * counts for wave in waves] if centred else waves
 
 
 def spectral_distance(est, ref, lengths=None, windows=WINDOWS, power=0.3):
@@ -55,16 +59,7 @@ def negative_si_snr(est, ref, lengths=None, eps=1e-8):
     """
     if est.shape != ref.shape:
         raise ValueError(f"est and ref must have one shape; got {tuple(est.shape)} and {tuple(ref.shape)}")
-    est, ref = est.float(), ref.float()
-    if lengths is None:
-        est = est - est.mean(-1, keepdim=True)
-        ref = ref - ref.mean(-1, keepdim=True)
-    else:
-        lengths = torch.as_tensor(lengths, device=est.device)[:, None]
-        counts = torch.arange(est.shape[-1], device=est.device)[None] < lengths
-        est, ref = est * counts, ref * counts
-        est = (est - est.sum(-1, keepdim=True) / lengths) * counts
-        ref = (ref - ref.sum(-1, keepdim=True) / lengths) * counts
+    est, ref = only_counting(lengths, est, ref, centred=True)
     scaled = (est * ref).sum(-1, keepdim=True) / (ref.square().sum(-1, keepdim=True) + eps) * ref
     noise = est - scaled
     return -10 * torch.log10((scaled.square().sum(-1) + eps) / (noise.square().sum(-1) + eps))

@@ -83,11 +83,18 @@ def perceptual_distance(est, ref, lengths=None):
     """How much worse `est` sounds than `ref`, one value an item: about the points that PESQ takes off before it bends
     them to its scale from 1 to 4.6. 0 for equal waves; their level does not count.
 
-    est, ref: `(batch, samples)` at 16 kHz, 512 or more; lengths as in `losses.negative_si_snr`.
+    est, ref: `(batch, samples)` at 16 kHz, 512 or more; lengths as in `losses.negative_si_snr`. What is added weighs
+    more than what is missing, so silence is better than much noise: it stands beside SI-SNR, and never alone. Raises
+    ValueError for other shapes.
     """
+    if est.shape != ref.shape or est.dim() != 2 or not len(est) or est.shape[-1] < SIZE:
+        raise ValueError(
+            f"est and ref must have one shape (batch, samples) of {SIZE} samples or more; got {tuple(est.shape)} and"
+            f" {tuple(ref.shape)}"
+        )
     with torch.autocast(est.device.type, enabled=False):
         *_, threshold, width = _ear(est.device)
-        est, ref = (_powers(wave) for wave in only_counting(lengths, est, ref))
+        est, ref = (_powers(wave) for wave in only_counting(lengths, est, ref, centred=True))
 
         # a fixed filter is forgiven up to 20 dB, and most of a change of level from frame to frame
         audible = [torch.where(power > 100 * threshold, power, 0.0) for power in (est, ref)]

@@ -1,5 +1,7 @@
 """The settings of `ConVoiFilter`: sizes, options, and what a public checkpoint's own config says of them."""
 
+import math
+
 from transformers import PretrainedConfig
 
 # what the public config may say about its separator, and that this implementation takes for granted
@@ -51,6 +53,13 @@ def _check_sizes(sizes):
             raise ValueError(f"{name} must be from 0 to under 1, got {value!r}")
         if "dropout" not in name and not (number and 0 < value < 2**31 and (name[:3] == "enh" or value == int(value))):
             raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
+
+
+def _check_gate(gate):
+    numbers = list(gate) if isinstance(gate, (list, tuple)) else []
+    finite = [type(number) in (int, float) and math.isfinite(number) for number in numbers]
+    if len(numbers) != 2 or not all(finite) or numbers[0] < 0:
+        raise ValueError(f"gate must be two numbers, a weight from 0 on and a threshold, got {gate!r}")
 
 
 class ConVoiFilterConfig(PretrainedConfig):
@@ -122,8 +131,8 @@ class ConVoiFilterConfig(PretrainedConfig):
             setattr(self, name, value)
         if equaliser is not None and len(equaliser) != sizes["n_fft"] // 2 + 1:
             raise ValueError(f"equaliser must hold a gain a frequency, {sizes['n_fft'] // 2 + 1}, got {len(equaliser)}")
-        if gate is not None and not (len(gate) == 2 and all(isinstance(number, (int, float)) for number in gate)):
-            raise ValueError(f"gate must be two numbers, weight and threshold, got {gate!r}")
+        if gate is not None:
+            _check_gate(gate)
         self.fill, self.sample_rate, self.enh_chunk_size = fill, sample_rate, enh_chunk_size
         self.equaliser, self.adapters, self.gate = equaliser, adapters, gate
         self.condition_dropout, self.magnitude_power = condition_dropout, magnitude_power

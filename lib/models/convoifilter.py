@@ -82,10 +82,13 @@ class ConVoiFilter(PreTrainedModel):
         """Load from a folder or hub id that holds `config.json` with `model.safetensors` or `pytorch_model.bin`.
 
         Pickles are read with `weights_only=True`. Settings override the config's. Adapters are folded into the weights;
-        `adapters=None, equaliser=None` leaves away what was made for a place, and gives the model as it was before.
+        `adapters=None, equaliser=None` leaves away what was made for a place, its gate too, and gives the model as it
+        was before.
         Raises `CheckpointError`, which names the file, the tensor and the remedy, for anything missing, unexpected, of
         another shape, or not a checkpoint at all. The model comes back in eval mode.
         """
+        if settings.get("equaliser", 0) is None:
+            settings = {"gate": None, **settings}
         config, state, source = checkpoint.read_checkpoint(path)
         state = checkpoint.fold_adapters(state, {**config, **settings}.get("adapters", "unknown"), source)
         try:

@@ -39,6 +39,7 @@ def fit_equaliser(model, data, items=64):
     if (earlier := gains_of(model)) is not None:
         gains = gains * earlier.to(gains)
     model.config.equaliser = torch.view_as_real(gains).cpu().tolist()
+    model.config.gate = None  # it was of the place before
     return model
 
 
@@ -67,13 +68,14 @@ def at_home(model):
     """Within the block `model` has no equaliser and its adapters (`lib.training.adapters`) are off: what it is where it
     came from, after fine-tuning in a place.
     """
-    held, adapted = getattr(model.config, "equaliser", None), [m for m in model.modules() if hasattr(m, "lora_A")]
-    model.config.equaliser = None
+    held = {name: getattr(model.config, name, None) for name in ("equaliser", "gate")}
+    adapted = [m for m in model.modules() if hasattr(m, "lora_A")]
+    model.config.equaliser = model.config.gate = None
     for layer in adapted:
         layer.enable_adapters(False)
     try:
         yield model
     finally:
-        model.config.equaliser = held
+        model.config.equaliser, model.config.gate = held["equaliser"], held["gate"]
         for layer in adapted:
             layer.enable_adapters(True)

@@ -29,6 +29,8 @@ from lib.training.settings import (
     pick_precision,
 )
 
+KEPT = {"settings": dict, "precision": str, "run": dict}  # of settings.json, without which no run can be gone on with
+
 
 def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes=None, **settings):
     """Train `model` on `train`, choose by the loss on `val`, keep everything in the folder `out`. Returns the history.
@@ -66,6 +68,8 @@ def fit(model, train, val, out, *, resume=False, collate=None, score=None, notes
         runs.load_weights(model.eval(), out / "best")
         return _with_attrs(runs.read_history(out / "history.csv"), earlier)
     record = {**record, "started": earlier["started"]} if earlier else record
+    if getattr(getattr(model, "config", None), "gate", None):
+        model.config.gate = None  # calibrated on the model as it was
     first = int(os.environ.get("RANK", 0)) == 0  # under torchrun one process writes, all train
     if first:
         runs.write_json(out / "settings.json", record)
@@ -222,6 +226,8 @@ def _open(out, record, resume):
             " away with lib.runs.set_aside."
         )
     earlier = runs.read_json(out / "settings.json")
+    if not all(isinstance(earlier.get(name), kind) for name, kind in KEPT.items()):
+        raise runs.RunError(f"{out / 'settings.json'}: not a run's settings. Give another folder, or delete this one.")
     known = {**asdict(Settings()), **earlier["settings"]}  # a setting that came later was as its default is
     pairs = [(name, known[name], value) for name, value in record["settings"].items() if name not in MAY_DIFFER]
     pairs += [("precision", earlier["precision"], record["precision"])]

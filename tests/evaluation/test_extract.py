@@ -107,6 +107,7 @@ def test_a_model_of_a_place_is_judged_by_its_own_gate(files, capsys, monkeypatch
     monkeypatch.setattr(gate, "STUDIO", gate.Gate(0.0, 9.0))  # this one would let nothing pass
     assert call(files, out="unknown.wav") == 0
     np.testing.assert_allclose(audio.read(files / "unknown.wav"), plain, atol=1e-3)
+    assert "whose gate is not known" in capsys.readouterr().err
 
     gate.keep(files / "model", gate.Gate(0.0, -1.0))
     assert call(files, "--require", out="open.wav") == 0
@@ -122,6 +123,18 @@ def test_a_model_of_a_place_is_judged_by_its_own_gate(files, capsys, monkeypatch
     half = audio.read(files / "half.wav")
     assert half[: 2 * SR].any() and not half[4 * SR :].any()
     assert "3.0 s in 1 turn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("samples", [1600, 12800, 12801])
+def test_a_short_recording_has_a_timeline_that_ends_with_it(files, monkeypatch, samples):
+    monkeypatch.setattr(presence, "SOMEWHERE", -1.0)
+    monkeypatch.setattr(presence, "SHORTEST", 1)
+    soundfile.write(files / "short.wav", noise(1)[:samples], SR)
+    assert call(files, mix="short.wav", out="voice.wav") == 0
+    assert len(audio.read(files / "voice.wav")) == samples
+    for line in (files / "voice.rttm").read_text().splitlines():
+        start, length = map(float, line.split()[3:5])
+        assert start + length <= samples / SR + 1e-3
 
 
 def test_it_replaces_nothing_unasked(files, capsys):

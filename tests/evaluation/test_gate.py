@@ -5,10 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from lib import runs
 from lib.evaluation import gate
 from lib.evaluation.presence import FRAME, HOP, SR, Presence
 from lib.models.convoifilter import ConVoiFilter, ConVoiFilterConfig
+from lib.training.equaliser import at_home, fit_equaliser
 
 
 def presence_of(similarities, levels, seconds):
@@ -86,6 +89,38 @@ def test_the_gate_of_a_place_goes_with_its_model(tmp_path):
     gate.keep(tmp_path, gate.Gate(0.02, 0.31))
     assert json.loads((tmp_path / "config.json").read_text()) == {**before, "gate": [0.02, 0.31]}
     assert gate.of(ConVoiFilter.from_pretrained(tmp_path)) == gate.Gate(0.02, 0.31)
-    assert gate.of(ConVoiFilter.from_pretrained(tmp_path, equaliser=None, gate=None)) == gate.STUDIO  # at home
+    assert gate.of(ConVoiFilter.from_pretrained(tmp_path, equaliser=None)) == gate.STUDIO  # at home
+    there = ConVoiFilter.from_pretrained(tmp_path)
+    with at_home(there):
+        assert gate.of(there) == gate.STUDIO
+    assert gate.of(there) == gate.Gate(0.02, 0.31)
+    wave = 0.1 * torch.randn(3, 16000)
+    again = fit_equaliser(there, [{"mix": wave[0] + wave[1], "target": wave[0], "enrollment": wave[2]}])
+    assert gate.of(again) is None  # another place: its gate is not known
+
+
+@pytest.mark.parametrize("numbers", [[0.3], [1, 2, 3], [0.04, float("nan")], [float("inf"), 0.2], [-1.0, 0.3]])
+def test_a_gate_is_two_numbers(tmp_path, numbers):
     with pytest.raises(ValueError, match="two numbers"):
-        ConVoiFilterConfig(gate=[0.3])
+        ConVoiFilterConfig(gate=numbers)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="two numbers"):
+        gate.keep(tmp_path, numbers)
+    assert (tmp_path / "config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("odd", [True, 0, "ab", {"weight": 1}, [True, False], ["a", "b"]])
+def test_other_gates_are_refused(odd):
+    with pytest.raises(ValueError, match="two numbers"):
+        ConVoiFilterConfig(gate=odd)
+
+
+def test_a_folder_without_a_config_is_named(tmp_path):
+    with pytest.raises(runs.RunError, match="config.json"):
+        gate.keep(tmp_path, gate.STUDIO)
+
+
+def test_silence_does_not_pass_however_low_the_threshold():
+    quiet = presence_of([0.0] * 5, [0.0] * 5, 5)
+    quiet.est_db[:] = -90.0
+    assert not gate.gains(quiet, gate.Gate(0.04, -0.5)).any()

@@ -203,6 +203,10 @@ def test_a_run_from_before_a_setting_came_resumes(whole, tmp_path):
     pd.testing.assert_frame_equal(run(small(1), older, resume=True), history)
     with pytest.raises(runs.RunError, match="perceptual was 0.0 and is 1.0"):
         run(small(), older, resume=True, perceptual=1.0)
+    for broken in ({**record, "settings": None}, {name: record[name] for name in ("settings", "run")}):
+        (older / "settings.json").write_text(json.dumps(broken))
+        with pytest.raises(runs.RunError, match=r"settings.json: not a run's settings"):
+            run(small(), older, resume=True)
 
 
 def test_an_earlier_run_is_never_overwritten(whole):

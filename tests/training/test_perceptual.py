@@ -64,6 +64,7 @@ def test_a_wave_that_follows_its_gradient_gets_a_better_pesq():
 def test_equal_waves_are_not_apart_and_the_level_does_not_count():
     ref, est = pair(1, "noise", 0.2)
     assert perceptual_distance(3 * ref[None], ref[None]).item() == pytest.approx(0, abs=1e-4)
+    assert perceptual_distance(ref[None] + 0.1, ref[None]).item() == pytest.approx(0, abs=1e-3)  # nor a constant
     once, twice = (perceptual_distance(scale * est[None], ref[None]).item() for scale in (1, 2))
     assert once == pytest.approx(twice, rel=1e-4) and once > 0.5
 
@@ -76,7 +77,7 @@ def test_what_lies_past_the_length_does_not_count():
     loud = est.clone()
     loud[1, 32000:] = 5.0
     lengths = torch.tensor([48000, 32000])
-    expected = perceptual_distance(clean, ref)
+    expected = perceptual_distance(clean, ref, lengths)
     torch.testing.assert_close(perceptual_distance(loud, ref, lengths), expected)
     assert perceptual_distance(loud, ref)[1] != pytest.approx(expected[1].item(), rel=0.05)
 
@@ -91,6 +92,12 @@ def test_silence_and_short_pieces_give_numbers(silent):
     loss = perceptual_distance(est, ref)
     loss.sum().backward()
     assert loss.isfinite().all() and est.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("shapes", [((2, 600), (1, 600)), ((600,), (600,)), ((2, 400), (2, 400)), ((0, 600), (0, 600))])
+def test_other_shapes_are_one_sentence(shapes):
+    with pytest.raises(ValueError, match="one shape .batch, samples. of 512 samples or more"):
+        perceptual_distance(*(torch.zeros(shape) for shape in shapes))
 
 
 def test_bfloat16_does_not_blunt_it():
