@@ -15,6 +15,7 @@ import numpy as np
 
 from lib import runs
 from lib.evaluation.presence import FRAME, QUIET_DB, SR, WINDOW, Presence, stretches, without_short
+from lib.models.config import check_gate
 
 
 class Gate(NamedTuple):
@@ -45,8 +46,7 @@ def of(model):
 def keep(folder, gate):
     """Let `gate` go with the model in `folder`, whose config says so from now on."""
     numbers = [float(number) for number in gate]
-    if len(numbers) != 2 or not np.isfinite(numbers).all() or numbers[0] < 0:
-        raise ValueError(f"a gate is two numbers, a weight from 0 on and a threshold; got {tuple(gate)}")
+    check_gate(numbers)
     path = Path(folder) / CONFIG
     runs.write_json(path, {**runs.read_json(path), "gate": numbers})
 

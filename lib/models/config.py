@@ -55,7 +55,8 @@ def _check_sizes(sizes):
             raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
 
 
-def _check_gate(gate):
+def check_gate(gate):
+    """ValueError where `gate` is not `[weight, threshold]`, two finite numbers, the first from 0 on."""
     numbers = list(gate) if isinstance(gate, (list, tuple)) else []
     finite = [type(number) in (int, float) and math.isfinite(number) for number in numbers]
     if len(numbers) != 2 or not all(finite) or numbers[0] < 0:
@@ -132,7 +133,7 @@ class ConVoiFilterConfig(PretrainedConfig):
         if equaliser is not None and len(equaliser) != sizes["n_fft"] // 2 + 1:
             raise ValueError(f"equaliser must hold a gain a frequency, {sizes['n_fft'] // 2 + 1}, got {len(equaliser)}")
         if gate is not None:
-            _check_gate(gate)
+            check_gate(gate)
         self.fill, self.sample_rate, self.enh_chunk_size = fill, sample_rate, enh_chunk_size
         self.equaliser, self.adapters, self.gate = equaliser, adapters, gate
         self.condition_dropout, self.magnitude_power = condition_dropout, magnitude_power

@@ -248,8 +248,8 @@ def by_seed(study, seeds):
     systems, metrics = {"starter": study.start}, ["si_sdri", "pesq", "estoi"]
     systems["equaliser"] = study.equaliser(amount=FRESH["amount"])
     recipes = {"": FRESH, "without PESQ, ": BEFORE}
-    for name, told in recipes.items():
-        systems |= {f"{name}seed {seed}": study.run(RECIPE, seed=seed, **told)[1] for seed in seeds}
+    for name, terms in recipes.items():
+        systems |= {f"{name}seed {seed}": study.run(RECIPE, seed=seed, **terms)[1] for seed in seeds}
     made = {name: scores.extract_all(model, test, progress=False) for name, model in systems.items()}
     table = scores.evaluate(made, test, ("si_sdr", "pesq", "estoi"), facts=facts, progress=False)
     for name in recipes:
