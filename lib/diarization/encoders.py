@@ -11,6 +11,7 @@ import torch
 
 import lib.diarization.models  # noqa: F401  (imports pyannote without its remarks and reports)
 from lib import backbones, extras, mels
+from lib.models.precision import bf16_is_faster
 from lib.runs import place
 
 with extras(), warnings.catch_warnings():
@@ -74,7 +75,9 @@ def _embed(backbone, speech):
     if backbone.name == "resemblyzer":
         windows = [mels.mel_windows(wave[None]) for wave in speech]  # each (1, windows, 160, 40)
         flat = torch.cat(windows, dim=1).transpose(0, 1)
-        vectors = backbones.run(backbone.stages.values(), flat).split([part.shape[1] for part in windows])
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16_is_faster(torch.device("cpu"))):
+            vectors = backbones.run(backbone.stages.values(), flat)
+        vectors = vectors.float().split([part.shape[1] for part in windows])
         vectors = torch.stack([part.mean(0) for part in vectors])
     else:
         least = int(SHORTEST * SR)

@@ -1,9 +1,9 @@
 """A file a person, without any enrollment: `python -m lib.diarization.everyone MIX [-o FOLDER] [--people N]`.
 
-Chapter 4's pipeline finds who speaks when. The longest stretches in which each person talks alone are the enrollment,
-and each is extracted as `lib.evaluation.extract` does it: `FOLDER/<name>.wav` with a timeline, and `FOLDER/who.rttm`,
-what the pipeline found. Finding who speaks needs the whole recording in memory: 230 MB an hour, and several times that
-while it works.
+Chapter 4's pipeline finds who speaks when, with pyannote's public model. The longest stretches in which each person
+talks alone are the enrollment, and each is extracted as `lib.evaluation.extract` does it: `FOLDER/<name>.wav` with a
+timeline, and `FOLDER/who.rttm`, what the pipeline found. Finding who speaks needs the whole recording in memory: 230 MB
+an hour, and several times that while it works.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def enrollments(mix, people=None):
     Somebody who is never alone for a second has None for an enrollment.
     """
     wave = audio.read(mix, extract.SR)
-    made = pipeline.pipeline(models.load(), parameters=pipeline.defaults(), second_look=True)
+    made = pipeline.pipeline(models.load(models.PACKAGED), second_look=True)
     annotation = pipeline.diarize(made, wave, num_speakers=people)
     found = {}
     for name in annotation.labels():

@@ -19,16 +19,21 @@ with extras(), warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torchcodec without FFmpeg
     from pyannote.audio import Model
     from pyannote.audio.core.task import Problem, Resolution, Specifications
+    from pyannote.audio.models.blocks.sincnet import SincNet
     from pyannote.audio.models.segmentation import PyanNet
 
 import numpy as np
 import torch
 
+from lib.data.wheels import WheelError
+from lib.diarization import packaged
 from lib.models.checkpoint import fill, read_weights
+from lib.models.precision import bf16_is_faster
 from lib.runs import place, read_json, write_json
 from lib.training import freezing
 
-PUBLIC = "pyannote/segmentation-3.0"
+PUBLIC = "pyannote/segmentation-3.0"  # on the hub, for who has a token
+PACKAGED = packaged.NAME  # its predecessor, which needs none
 STARTER = "pretrained/diarization"
 SR = 16000
 SMALL = dict(
@@ -48,11 +53,42 @@ class ModelError(ValueError):
     """A model cannot be had or used as asked; the message says what to do."""
 
 
+class Segmenter(PyanNet):
+    """pyannote's PyanNet with its recurrent layers in bfloat16 where that pays (`lib.models.precision`).
+
+    Its filters stay in float32 (in bfloat16 a third of what they say is rounding), and so does its sigmoid: near 1,
+    bfloat16 knows no number but 1.
+    """
+
+    def build(self):
+        super().build()
+        self.sincnet.__class__ = _Filters  # an __init__ of our own would change what pyannote notes as settings
+
+    def forward(self, waveforms):
+        """`(batch, 1, samples)` -> probabilities `(batch, frames, speakers)`, float32."""
+        with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=bf16_is_faster(waveforms.device)):
+            return super().forward(waveforms)
+
+    def default_activation(self):
+        return _Sigmoid()
+
+
+class _Filters(SincNet):
+    def forward(self, waveforms):
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return super().forward(waveforms)
+
+
+class _Sigmoid(torch.nn.Sigmoid):
+    def forward(self, x):
+        return super().forward(x.float())
+
+
 def new(config=None, window=WINDOW, seed=0):
     """A PyanNet with random weights, its output one independent probability a local speaker: `(batch, frames, 3)`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = PyanNet(**(config or SMALL))
+        model = Segmenter(**(config or SMALL))
         model.specifications = Specifications(
             problem=Problem.MULTI_LABEL_CLASSIFICATION,
             resolution=Resolution.FRAME,
@@ -91,14 +127,15 @@ def save(model, folder):
 
 def load(source=STARTER, token=None, progress=True):
     """A segmentation model in eval mode: a folder that `save` wrote, pyannote's own (a checkpoint, or a folder of the
-    hub with its
-    pytorch_model.bin, which is a pickle: only from people you trust), or a name on the Hugging Face hub.
+    hub with its pytorch_model.bin, which is a pickle: only from people you trust), `PACKAGED`, or a name on the Hugging
+    Face hub.
 
-    `pyannote/segmentation-3.0` needs a token of an account that has accepted its terms; without one, or without
-    network, a line says
-    what to do and the starter is used instead.
+    `PACKAGED` is fetched once (`lib.diarization.packaged`). `pyannote/segmentation-3.0` needs a token of an account
+    that has accepted its terms. Without network, or a token, a line says what to do and the starter is used instead.
     """
     source = str(source)
+    if source == PACKAGED and not place(source).is_dir():
+        return _packaged()
     if (place(source) / "pytorch_model.bin").is_file():
         return Model.from_pretrained(place(source) / "pytorch_model.bin").eval()
     if place(source).is_dir():
@@ -121,11 +158,27 @@ def load(source=STARTER, token=None, progress=True):
     return _from_hub(source, token)
 
 
+def usual():
+    """What a name stands for where none is given: `PUBLIC` for who has a token, else `PACKAGED`."""
+    return PUBLIC if has_token() else PACKAGED
+
+
 def has_token():
     """Whether the Hugging Face hub would be asked with a token."""
     from huggingface_hub import get_token
 
     return bool(get_token())
+
+
+def _packaged():
+    try:
+        return load(packaged.folder())
+    except (WheelError, OSError) as error:
+        print(
+            f"{PACKAGED} is not to be had, which needs a network once: {error}. Used instead: the small starter in"
+            f" {STARTER}, which knows simulated talk alone."
+        )
+        return load(STARTER)
 
 
 def _from_hub(name, token):

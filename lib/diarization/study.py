@@ -8,11 +8,22 @@ from pathlib import Path
 import pandas as pd
 
 from lib import runs
-from lib.diarization.training import COLUMNS, OPTIMIZERS, Settings, fit
+from lib.diarization.training import COLUMNS, OPTIMIZERS, Settings, TrainingError, fit
 
-DEFAULT_GRID = [dict(optimizer=name, cosine=cosine) for name in ("Adam", "NAdam") for cosine in (False, True)]
-FULL_GRID = [dict(optimizer=name, cosine=cosine) for name in OPTIMIZERS for cosine in (False, True)]
-FULL_GRID += [dict(optimizer="NAdam", cosine=True, batch_size=size) for size in (16, 32)]
+ANNEALED = dict(optimizer="NAdam", cosine=True)
+GRIDS = {  # profile of chapter 4 -> its runs
+    "default": [dict(optimizer="Adam", cosine=True), ANNEALED, dict(optimizer="NAdam", cosine=False)],
+    "one": [ANNEALED],
+    "full": [dict(optimizer=name, cosine=cosine) for name in OPTIMIZERS for cosine in (False, True)]
+    + [dict(ANNEALED, batch_size=size) for size in (16, 32)],
+}
+
+
+def pairs(profile):
+    """The optimizers and schedules that a profile compares, as dicts of settings. Raises `TrainingError`."""
+    if profile not in GRIDS:
+        raise TrainingError(f"unknown profile {profile!r}; known are: {', '.join(GRIDS)}")
+    return GRIDS[profile]
 
 
 def study(model, root, out, grid, progress=True, **common):

