@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from lib.music import mixing, remixing
+from lib.music import mixing, packaged, remixing
 from lib.music.model import CRNN, CRNNConfig, operations
 from lib.training import freezing
 from lib.training.fit import fit
@@ -186,7 +186,7 @@ def main(arguments=None):
     parser.add_argument("--open", nargs="+", default=None, help="groups that train: encoder bottleneck decoder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report-to", default="none", help="mlflow logs the run into the local store")
-    parser.add_argument("--score", type=Path, metavar="FOLDER", help="train nothing; score the model in FOLDER")
+    parser.add_argument("--score", metavar="FOLDER", help="train nothing; score the model in FOLDER, or: spleeter")
     parser.add_argument(
         "--remixing",
         type=int,
@@ -247,10 +247,16 @@ def main(arguments=None):
         )
         model.half().save_pretrained(options.out / "model")
     report(
-        CRNN.from_pretrained(options.score or options.out / "model"),
+        packaged.load()
+        if options.score == packaged.NAME
+        else CRNN.from_pretrained(options.score or options.out / "model"),
         [song for song in songs if song.split == "test"],
         options.out,
     )
+
+
+def _scored(name):
+    return packaged.load() if name == packaged.NAME else CRNN.from_pretrained(name)
 
 
 def report(model, songs, out):
@@ -259,20 +265,21 @@ def report(model, songs, out):
     """
     from lib.music import evaluation, views
 
-    table = evaluation.score(model, songs)
+    label = "CRNN" if isinstance(model, CRNN) else "Spleeter"
+    table = evaluation.score({label: model}, songs)
     table.round(4).to_csv(out / "scores.csv", index=False)
     views.scores(table).savefig(out / "scores.png")
     print(evaluation.summarise(table).round(2).to_string(index=False))
-    own = table.loc[table["system"] == "CRNN", "museval_sdr"].dropna()
+    own = table.loc[table["system"] == label, "museval_sdr"].dropna()
     low, high = evaluation.median_interval(own)
     print(
-        f"CRNN: {own.median():.2f} dB SDR, 95 % over songs {low:.1f} to {high:.1f}; best {own.max():.1f}, worst"
+        f"{label}: {own.median():.2f} dB SDR, 95 % over songs {low:.1f} to {high:.1f}; best {own.max():.1f}, worst"
         f" {own.min():.1f}, {(own > 5).sum()} of {len(own)} over 5 dB"
     )
     target, (title, real) = model.config.target, evaluation.real_excerpt()
     real = pd.DataFrame(
         evaluation.score_waves(
-            {"CRNN": model}, real["mixture"], real[target], real["drums"] if target != "drums" else None, title
+            {label: model}, real["mixture"], real[target], real["drums"] if target != "drums" else None, title
         )
     )
     real.round(4).to_csv(out / "real.csv", index=False)
