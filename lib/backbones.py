@@ -69,7 +69,9 @@ def backbone(name="efficientnet_lite0", weights="pretrained", seed=0, pixels=224
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = make(name, str(weights), pixels) if name in PICTURED else make(name, str(weights))
-        return made.eval()
+    if name in PICTURED:
+        made.to(memory_format=torch.channels_last)  # a CPU takes a third of the time, for the same numbers
+    return made.eval()
 
 
 # --- the networks

@@ -35,14 +35,15 @@ def content(package, file, sha256):
     return found
 
 
-def once(folder, write):
-    """`folder`, whole or not at all: where it is not there, `write(part)` writes what will be in it into `part`."""
+def once(folder, files, write):
+    """`folder` with `files` in it, whole or not at all: where one is missing, `write(part)` writes them all anew."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if not all((folder / file).is_file() for file in files):
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
         try:
             write(part)
+            shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):  # another program was faster
                 part.rename(folder)
         finally:

