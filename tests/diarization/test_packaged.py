@@ -93,9 +93,11 @@ def test_another_file_than_the_one_known_is_refused_and_nothing_is_left(offline,
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_without_network_the_starter_is_used_and_said(offline, capsys):
+def test_without_network_the_starter_is_used_and_said(offline, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert sum(p.numel() for p in models.load(models.PACKAGED).parameters()) == 403373
     said = capsys.readouterr().out
+    assert "failed: No matching distribution found" in said and "\x1b" not in said
     assert "pip download whisperx" in said and "needs a network once" in said and "pretrained/diarization" in said
 
 
