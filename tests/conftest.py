@@ -16,3 +16,13 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def offline(tmp_path, cache, monkeypatch):
+    """A cache of its own, and a pip that looks for packages in `tmp_path/packages` alone, which is returned."""
+    (tmp_path / "packages").mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    return tmp_path / "packages"

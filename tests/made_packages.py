@@ -1,7 +1,8 @@
-"""Debian packages made on the spot, and a cache of their own for them."""
+"""Debian packages and wheels made on the spot, and who is held out of the real ones."""
 
 import io
 import tarfile
+import zipfile
 
 import numpy as np
 import soundfile
@@ -42,6 +43,18 @@ def speech(seed, seconds=1.0):
 
 def silence(seconds):
     return np.zeros(int(seconds * SR), dtype=np.float32)
+
+
+def make_wheel(folder, name, file, content):
+    """A wheel of the package `name`, version 1.0, with `content` (bytes) as `file` in it; how pip names it."""
+    underscored = name.replace("-", "_")
+    info = f"{underscored}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{underscored}-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr(file, content)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return f"{name}==1.0"
 
 
 def make_deb(path, files):

