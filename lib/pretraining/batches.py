@@ -93,7 +93,7 @@ class MixtureBatches(Dataset):
         music = [(audio.read(path) * 32767).astype("<i2") for path in music]
         self.music = torch.from_numpy(np.concatenate(music)).to(self.device) if music else None
         self.recorder = Recorder((self.length, self.enrollment_length), self.device)
-        self.resample = torch.compile(resample, dynamic=False) if self.device.type == "cuda" else resample
+        self.resample = torch.compile(resample, dynamic=False)
 
     def __len__(self):
         return self.count

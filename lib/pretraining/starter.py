@@ -35,7 +35,7 @@ from lib.pretraining.scores import score
 from lib.pretraining.sources import COPIES, SOURCES, heard
 from lib.pretraining.stage import ByTheClock, train
 from lib.pretraining.streaming import EndlessMixtures
-from lib.pretraining.tasks import Distil, Extract, solve
+from lib.pretraining.tasks import ALIKE, Distil, Extract, solve
 from lib.pretraining.teacher import Teacher
 
 SIZES = dict(
@@ -136,6 +136,12 @@ def main(arguments=None):
         default=0.0,
         help="of stage extract, share of questions about somebody who is not in the mixture: the answer is silence",
     )
+    parser.add_argument(
+        "--absent-alike",
+        type=float,
+        default=ALIKE,
+        help="share of those questions about somebody of the sex of the mixture's first speaker: the harder ones",
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
@@ -196,7 +202,12 @@ def main(arguments=None):
         module = (
             Distil(model, teacher)
             if stage == "distil"
-            else Extract(model, teacher if stage == "joint" else None, absent=options.absent * (stage == "extract"))
+            else Extract(
+                model,
+                teacher if stage == "joint" else None,
+                absent=options.absent * (stage == "extract"),
+                alike=options.absent_alike,
+            )
         )
         rate = options.learning_rate if stage == "extract" else STAGES[stage][0]
         left = options.minutes and 60 * options.minutes - (time.monotonic() - start)

@@ -13,6 +13,7 @@ from lib.pretraining.teacher import distance
 
 SPECTRAL = 5.0  # weight of the spectral term beside negative SI-SNR in dB
 SILENCE, LEVEL = 0.5, 0.3  # weights of the level of an answer that should be silence, and of a wrong level of another
+ALIKE = 0.5  # share of the absent who are of the first speaker's sex
 
 
 class Distil(nn.Module):
@@ -53,12 +54,13 @@ def solve(xvector, teacher, data, items=2000, ridge=100.0):
 
 class Extract(nn.Module):
     """Stages 2 and 3: the extractor, with the x-vector learning beside it, also from `teacher`; or (None) all of it but
-    its front. Of its questions in training a share `absent` is about somebody who is not in the mixture.
+    its front. Of its questions in training a share `absent` is about somebody who is not in the mixture, of those a
+    share `alike` about somebody of its first speaker's sex.
     """
 
-    def __init__(self, model, teacher=None, spectral=SPECTRAL, absent=0.0):
+    def __init__(self, model, teacher=None, spectral=SPECTRAL, absent=0.0, alike=ALIKE):
         super().__init__()
-        self.model, self.teacher, self.spectral, self.absent = model, teacher, spectral, absent
+        self.model, self.teacher, self.spectral, self.absent, self.alike = model, teacher, spectral, absent, alike
         model.xvector_model.requires_grad_(True).sincnet.requires_grad_(teacher is not None)
 
     def train(self, mode=True):
@@ -79,7 +81,7 @@ class Extract(nn.Module):
         if self.absent and self.training:  # the first mixtures once more, which are as random as all
             count = round(self.absent / (1 - self.absent) * there)
             rows = torch.cat([rows, torch.arange(count, device=mix.device) % len(mix)])
-            known = torch.cat([enrolled, enrolled[strangers(people, sex, rows[there:])]])
+            known = torch.cat([enrolled, enrolled[strangers(people, sex, rows[there:], self.alike)]])
         spectrum, reference = model.stft(mix)[rows], model.stft(target)
         mix = mix[rows]
         mask = model.mask(spectrum.abs(), model.condition(known, heard[rows]))
@@ -101,13 +103,13 @@ class Extract(nn.Module):
         return {"loss": loss, "score": improvement.detach().view(-1, persons)}
 
 
-def strangers(people, sex, rows):
+def strangers(people, sex, rows, share=ALIKE):
     """For each mixture of `rows` the place, `(len(rows),)` in `(batch * 2)`, of an enrollment of somebody who does not
-    speak in it: as often of its first person's sex as of the other, where the batch has one.
+    speak in it: in a share of the questions of its first person's sex, else of the other, where the batch has one.
     """
     who, of = people[:, :2].flatten(), sex.flatten()
     fits = (who[None, None] != people[rows, :, None]).all(1)  # (questions, enrollments)
-    alike = (of[None] == sex[rows, :1]) == (torch.rand(len(rows), 1, device=who.device) < 0.5)
+    alike = (of[None] == sex[rows, :1]) == (torch.rand(len(rows), 1, device=who.device) < share)
     best = torch.where((fits & alike).any(1, keepdim=True), fits & alike, fits)
     if not best.any(1).all():
         raise ValueError(

@@ -31,6 +31,9 @@ def test_a_stranger_is_of_another_mixture_and_of_either_sex():
     who, of = people[:, :2].flatten()[found], sex.flatten()[found]
     assert not (people[rows] == who[:, None]).any()
     assert 0.35 < (of == sex[rows, 0]).float().mean() < 0.65
+    harder = strangers(people, sex, rows, share=0.9)
+    assert not (people[rows] == people[:, :2].flatten()[harder][:, None]).any()
+    assert 0.8 < (sex.flatten()[harder] == sex[rows, 0]).float().mean() < 0.98
     with pytest.raises(ValueError, match="batch-size"):
         strangers(people[:1], sex[:1], rows[:1])
 
