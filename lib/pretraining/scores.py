@@ -27,6 +27,12 @@ CONDITIONS = {
     "a man and a woman": dict(noise_share=0.0, same_sex=0.0),
 }
 
+# where it is asked for people who are there and for people who are not
+HEARD = {
+    "in quiet": dict(noise_share=0.0),
+    "with background at 0 to 5 dB": dict(noise_share=1.0, noise_snr_db=(0.0, 5.0)),
+}
+
 
 def mixtures(voices, items, seed, **condition):
     """Mixtures of one of `CONDITIONS`, the same for the same seed."""
@@ -68,12 +74,14 @@ def score(folder, voices, music=(), items=300, seed=99, split="Test", speeds=(1.
     return pd.DataFrame(rows).round(3)
 
 
-def silence(folder, voices, items=200, seed=97, split="Test", speeds=(1.0,)):
+def silence(folder, voices, items=200, seed=97, split="Test", speeds=(1.0,), music=(), **condition):
     """Asked for both people of each of `items` mixtures and for somebody of another mixture: what `failures.silence`
     says, and `si_sdri` of the present ones, a dict. The stranger is as often of the first person's sex as not.
+    `condition` as one of `HEARD`; in quiet where none is given.
     """
     model, people = ConVoiFilter.from_pretrained(folder), voices[voices.split == split]
-    data, rng, rows = mixtures(people, items, seed, both=True, noise_share=0.0), np.random.default_rng(seed), []
+    data = mixtures(people, items, seed, both=True, music=music, **(condition or HEARD["in quiet"]))
+    rng, rows = np.random.default_rng(seed), []
     found = [data[k] for k in range(items)]
     who, sex = np.stack([item["people"] for item in found]), np.stack([item["sex"] for item in found])
     for k, item in enumerate(found):
@@ -135,18 +143,13 @@ def main(arguments=None):
         print(
             f"{name}: equal error rate {tell_apart(embed, people):.1%} between two people of one sex, {options.split}"
         )
-    said = silence(options.folder, people.assign(split=options.split), min(options.items, 200), split=options.split)
-    print(pd.DataFrame([said]).round(3).to_string(index=False))
-    print(
-        score(
-            options.folder,
-            voices,
-            sources.background_music(),
-            options.items,
-            split=options.split,
-            speeds=options.speeds,
-        ).to_string(index=False)
-    )
+    music, how = sources.background_music(), dict(split=options.split, speeds=options.speeds)
+    said = [
+        {"condition": name, **silence(options.folder, people, min(options.items, 200), music=music, **how, **condition)}
+        for name, condition in HEARD.items()
+    ]
+    print(pd.DataFrame(said).round(3).to_string(index=False))
+    print(score(options.folder, voices, music, options.items, **how).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -131,6 +131,14 @@ def main(arguments=None):
         help="share of mixtures in which all speak over one microphone, mostly out of one package",
     )
     parser.add_argument(
+        "--noise",
+        type=float,
+        nargs=3,
+        default=(0.3, 5.0, 20.0),
+        metavar=("SHARE", "FROM", "TO"),
+        help="share of mixtures with noise, and its signal-to-noise ratio in dB",
+    )
+    parser.add_argument(
         "--absent",
         type=float,
         default=0.0,
@@ -184,6 +192,7 @@ def main(arguments=None):
             continue
         count, seed = steps[stage] * int(os.environ.get("WORLD_SIZE", 1)), options.seed + 1000 * number
         how = dict(music=music, plain=PLAIN, same_sex=0.6 if options.start else 0.5, one_line=options.one_line)
+        how |= dict(noise_share=options.noise[0], noise_snr_db=tuple(options.noise[1:]))
         if options.batches:
             data = MixtureBatches(
                 people,

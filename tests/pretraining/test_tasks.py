@@ -77,3 +77,20 @@ def test_the_score_tells_a_silent_model_from_a_talkative_one(voices, tmp_path, m
         said = scores.silence(tmp_path, voices.assign(split="Test"), items=3)
         assert (said["silent"], said["too_faint"], said["present"]) == (silent, 0.0, 3)  # all alike, none fainter
         assert np.isclose(said["si_sdri"], 0, atol=1e-6)
+
+
+def test_people_are_asked_for_in_noise_too(voices, tmp_path, monkeypatch):
+    heard = []
+
+    class Listens:
+        def extract(self, mix, known, speeds):
+            heard.append(mix)
+            return mix
+
+    monkeypatch.setattr(scores.ConVoiFilter, "from_pretrained", lambda folder: Listens())
+    monkeypatch.setattr(scores, "similarity", lambda est, known: 0.5)
+    for condition in scores.HEARD.values():
+        scores.silence(tmp_path, voices.assign(split="Test"), items=3, **condition)
+    quiet, noisy = heard[:6], heard[6:]
+    for clean, mix in zip(quiet, noisy, strict=True):  # of one power with the person asked for, or up to 5 dB fainter
+        assert 0.6 < np.corrcoef(clean, mix)[0, 1] < 0.98
