@@ -19,6 +19,7 @@ from lib.pretraining import streaming
 from lib.pretraining.recorder import Recorder, rms, unit
 
 SR, TAPS = 16000, 16  # Hz; of the filter that resamples
+WORTH = 100  # batches from which on compiling that filter pays on a CPU
 
 
 class MixtureBatches(Dataset):
@@ -26,8 +27,9 @@ class MixtureBatches(Dataset):
     samples)`), on `device`; with who speaks, as `EndlessMixtures` says it: people `(size, 3)` and sex `(size, 2)`.
 
     voices: a table as `voices.load`'s. made_up: share of persons whose pitch and tract are changed. one_line, plain,
-    same_sex and the rest: as in `EndlessMixtures`. Raises `ValueError` where a sex has fewer than two voices with
-    enough speech.
+    same_sex and the rest: as in `EndlessMixtures`. room: share of mixtures in which all speak in one room; direct_db:
+    by how much its tail is weaker than the direct sound, between two levels. Raises `ValueError` where a sex has fewer
+    than two voices with enough speech.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class MixtureBatches(Dataset):
         second_interferer=0.1,
         noise_share=0.3,
         noise_snr_db=(5.0, 20.0),
+        room=0.12,
+        direct_db=(0.0, 12.0),
     ):
         self.count, self.size, self.seed, self.device = count, size, seed, torch.device(device)
         self.length, self.enrollment_length = int(seconds * SR), int(enrollment_seconds * SR)
@@ -58,7 +62,7 @@ class MixtureBatches(Dataset):
             made_up,
             second_interferer,
         )
-        self.sir_db, self.noise_share, self.noise_snr_db = sir_db, noise_share, noise_snr_db
+        self.sir_db, self.noise_share, self.noise_snr_db, self.room = sir_db, noise_share, noise_snr_db, room
         samples, index = streaming.pack(voices)
         index["package"] = index.speaker.str.split("-").str[0]
         index["order"] = index.sex.map({"F": 0, "M": 2}).fillna(1)
@@ -92,8 +96,9 @@ class MixtureBatches(Dataset):
         )
         music = [(audio.read(path) * 32767).astype("<i2") for path in music]
         self.music = torch.from_numpy(np.concatenate(music)).to(self.device) if music else None
-        self.recorder = Recorder((self.length, self.enrollment_length), self.device)
-        self.resample = torch.compile(resample, dynamic=False)
+        self.recorder = Recorder((self.length, self.enrollment_length), self.device, direct_db)
+        long = count >= WORTH or self.device.type == "cuda"
+        self.resample = torch.compile(resample, dynamic=False) if long else resample
 
     def __len__(self):
         return self.count
@@ -111,7 +116,7 @@ class MixtureBatches(Dataset):
         # microphones: a mixture's persons each have their own or (line) share one; half of the enrollments then are
         # over that one too
         shared = chain.responses(size)
-        room, rooms = chain.yes(size, 0.12) & free, chain.yes((size, 3), 0.25) & (free & ~line)[:, None]
+        room, rooms = chain.yes(size, self.room) & free, chain.yes((size, 3), 0.25) & (free & ~line)[:, None]
         rooms = torch.where(room[:, None], True, rooms)
         tails = chain.rooms(size * 3).view(size, 3, -1)
         tails = torch.where(room[:, None, None], tails[:, :1], tails)

@@ -15,11 +15,12 @@ SR, TAIL = 16000, 8000  # Hz; samples of the longest room
 
 class Recorder:
     """Recordings of waves of the given `lengths` (samples), on `device`; what is drawn comes from `generator`, which
-    whoever makes a batch sets first.
+    whoever makes a batch sets first. direct_db: by how much a room's tail is weaker than the direct sound, between two
+    levels.
     """
 
-    def __init__(self, lengths, device):
-        self.device, self.generator = device, None
+    def __init__(self, lengths, device, direct_db=(0.0, 12.0)):
+        self.device, self.generator, self.direct_db = device, None, direct_db
         knots = np.linspace(0, SR / 2, 8)
         self.hz = {n: torch.fft.rfftfreq(n, 1 / SR, device=device) for n in lengths}
         self.knots = {
@@ -78,7 +79,7 @@ class Recorder:
             * torch.exp(-6.9 * t / last)
             * ((t > 0.002 * SR) & (t < last))
         )
-        tail *= 10 ** (-self.uniform((rows, 1), 0, 12) / 20) / tail.square().sum(-1, keepdim=True).sqrt()
+        tail *= 10 ** (-self.uniform((rows, 1), *self.direct_db) / 20) / tail.square().sum(-1, keepdim=True).sqrt()
         tail[:, 0] = 1.0
         return tail
 

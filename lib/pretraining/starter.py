@@ -139,6 +139,14 @@ def main(arguments=None):
         help="share of mixtures with noise, and its signal-to-noise ratio in dB",
     )
     parser.add_argument(
+        "--room",
+        type=float,
+        nargs=3,
+        default=(0.12, 0.0, 12.0),
+        metavar=("SHARE", "FROM", "TO"),
+        help="with --batches, share of mixtures in one room, and by how many dB its tail is weaker than direct sound",
+    )
+    parser.add_argument(
         "--absent",
         type=float,
         default=0.0,
@@ -154,6 +162,8 @@ def main(arguments=None):
     parser.add_argument("--every", type=int, default=300, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.room != parser.get_default("room") and not options.batches:
+        parser.error("--room is for mixtures made with --batches")
     if options.minutes and int(os.environ.get("WORLD_SIZE", 1)) > 1:  # whose clocks differ
         parser.error("--minutes is for one process; give several processes --steps")
     import pandas as pd
@@ -201,6 +211,8 @@ def main(arguments=None):
                 seed,
                 *options.seconds,
                 device="cuda" if torch.cuda.is_available() else "cpu",
+                room=options.room[0],
+                direct_db=tuple(options.room[1:]),
                 **how,
             )
         else:

@@ -188,3 +188,19 @@ def test_two_recordings_of_one_name_are_not_taken_for_one(voices, tmp_path):
     with pytest.raises(VoicesError, match="000.flac.*same file name"):
         compact.write({"debian": voices.assign(speaker="one")}, [], tmp_path / "c", workers=1)
     assert not (tmp_path / "c").exists()
+
+
+def test_a_room_is_as_far_as_it_is_told_to_be(voices):
+    for direct_db in ((0.0, 0.0), (-9.0, -9.0)):
+        data = make(voices, room=1.0, direct_db=direct_db)
+        data.recorder.generator = torch.Generator().manual_seed(0)
+        tails = data.recorder.rooms(5)[:, 1:]
+        torch.testing.assert_close(tails.square().sum(-1), torch.full((5,), 10 ** (-direct_db[0] / 10)))
+    few, many = (make(voices, plain=0.0, noise_share=0.0, second_interferer=0.0, room=share) for share in (0.0, 1.0))
+    heard = []
+    for data in (few, many):
+        shape, asked = data.recorder.shape, []
+        data.recorder.shape = lambda *a, shape=shape, asked=asked: asked.append(a[4].all(1)) or shape(*a)
+        data[0]
+        heard.append(asked[0].float().mean())  # mixtures in which all stand in a room
+    assert heard[0] < 0.2 and heard[1] == 1.0

@@ -158,6 +158,12 @@ def test_several_processes_have_no_common_clock(small, monkeypatch, capsys):
     assert "--minutes is for one process" in capsys.readouterr().err and not (small[0] / "out").exists()
 
 
+def test_rooms_of_ones_own_are_for_batches(small, capsys):
+    with pytest.raises(SystemExit):
+        run(small[0], 2, "--room", "0.5", "-9", "12")
+    assert "--room is for mixtures made with --batches" in capsys.readouterr().err and not (small[0] / "out").exists()
+
+
 def test_it_hears_whom_it_is_told_to_and_nobody_held_out(small):
     folder, heard = small
     run(folder, 2, "--copies", "2", "--voices", *starter.SOURCES, "silero")
