@@ -1,11 +1,11 @@
 """Mixtures made a batch at a time where the model computes: for a GPU, which processor cores that mix
 (`lib.pretraining.streaming`) would starve.
 
-Batch `k` is a function of the seed, `k` and the kind of device, and to rounding of nothing else (from `WORTH` batches on
-a CPU compiles a filter). Waves are float32 `(rows, samples)` at 16 kHz in
-[-1, 1], spectra `(rows, bins)`. What is drawn is what `EndlessMixtures` draws, but for three things: made-up voices
-(`voice_making`) are made anew for each mixture, a person's enrollment comes from elsewhere in what they said (not
-always from another recording), and there is no GSM telephone.
+Batch `k` is a function of the seed, `k` and the kind of device, and but for rounding of nothing else (on a CPU a filter
+is compiled from `WORTH` batches on). Waves are float32 `(rows, samples)` at 16 kHz in [-1, 1], spectra `(rows, bins)`.
+What is drawn is what `EndlessMixtures` draws, but for three things: made-up voices (`voice_making`) are made anew for
+each mixture, a person's enrollment comes from elsewhere in what they said (not always from another recording), and
+there is no GSM telephone.
 """
 
 import math
