@@ -23,7 +23,7 @@ class ByTheClock(TrainerCallback, ExportableState):
     """Sets the learning rate before each step by the share of `seconds` that is over, and stops where all are.
 
     seconds: of all training, compiling among them, counted from when this is made. learning_rate: at its highest. A
-    run that goes on from a checkpoint has the `seconds` of the first anew, and takes up the share where that left it.
+    run that goes on from a checkpoint has its own `seconds` for what is left, and takes up the share of the checkpoint.
     """
 
     def __init__(self, seconds, learning_rate):
@@ -43,6 +43,8 @@ class ByTheClock(TrainerCallback, ExportableState):
         return self.learning_rate * min(1.0, self.share / WARM, max(LEAST, 1 - self.share))
 
     def on_train_begin(self, args, state, control, **_):
+        kept = state.stateful_callbacks.get(type(self).__name__, {})
+        self.before = kept.get("attributes", {}).get("before", 0.0)
         self.began, self.share, self.first = None, self.before, state.global_step + FIRST
 
     def on_step_begin(self, args, state, control, optimizer=None, **_):
@@ -109,7 +111,6 @@ def train(module, data, val, out, steps, learning_rate, batch_size, decay, worke
         max_grad_norm=1.0,
         lr_scheduler_type="constant" if clock else "warmup_stable_decay",
         lr_scheduler_kwargs=None if clock else {"num_decay_steps": int(decay * steps), "min_lr_ratio": 0.01},
-        restore_callback_states_from_checkpoint=clock is not None,
         bf16=pick_precision("auto", torch.device("cuda" if gpu else "cpu")) == "bf16",
         use_cpu=not gpu,
         eval_strategy="steps",

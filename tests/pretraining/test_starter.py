@@ -146,9 +146,10 @@ def test_by_the_clock_the_rate_rises_and_falls_to_its_end(small, monkeypatch):
     shutil.rmtree(kept[-1])  # broken off before its end: it goes on where the rate was
     first, done = list(rates), int(kept[-2].name.split("-")[1])
     rates.clear()
-    run(small[0], 10**4, "--minutes", "2", "--learning-rate", "1e-3", "--every", "10")
+    run(small[0], 10**4, "--minutes", "4", "--learning-rate", "1e-3", "--every", "10")
     assert rates[: stage.FIRST] == [1e-6] * stage.FIRST
     assert max(rates) == pytest.approx(first[done - 1], rel=0.1) and rates[-1] == pytest.approx(1e-5, abs=5e-6)
+    assert len(rates) > 1.5 * len(first)  # in the minutes of its own call, not of the first
 
 
 def test_several_processes_have_no_common_clock(small, monkeypatch, capsys):
