@@ -25,7 +25,7 @@ class Gate(NamedTuple):
     threshold: float
 
 
-STUDIO = Gate(0.01, 0.64)
+STUDIO = Gate(0.01, 0.59)
 WEIGHTS = (0.0, 0.003, 0.01, 0.02, 0.04)  # that `calibrate` tries
 CONFIG = "config.json"  # of a model's folder, which `keep` writes into
 LOWEST_DB = -40.0  # fainter than this counts as this

@@ -20,8 +20,8 @@ from lib.backbones import backbone
 SR = 16000
 WINDOW, HOP = 25600, 12800  # samples: 1.6 s, which Resemblyzer was trained on, every 0.8 s
 FRAME = 1600  # samples: turns begin and end on a grid of 0.1 s
-FALL = 0.18  # a window at most so far below the best ones holds the person: both errors are about equal there on Val
-SOMEWHERE = 0.78  # where the person speaks at all the best windows reach this on average: 0.03 under the lowest of Val
+FALL = 0.19  # a window at most so far below the best ones holds the person: both errors are about equal there on Val
+SOMEWHERE = 0.78  # where the person speaks at all the best windows reach this on average: 0.04 under the lowest of Val
 BEST, BEST_SHARE = 3, 0.005  # how many the best windows are: three, of long recordings this share
 QUIET_DB = -60.0  # dBFS: a window fainter than this is nobody, and no time is spent on it
 UNDER_DB = 25.0  # a frame of the estimate so far under its loud ones is a pause
